@@ -81,7 +81,7 @@ def create(purpose: str, tenant: str | None, as_json: bool, **given: Any) -> Non
             services.database,
             open_master(services.settings),
             Purpose(purpose),
-            tenant or services.settings.tenant,
+            _tenant_of(services, tenant),
             name=given["name"],
             imported=imported,
             who=who(),
@@ -138,7 +138,7 @@ def rotate(reference: str, tenant: str | None, as_json: bool, **given: Any) -> N
     imported = _imported(given["certificate"], given["private_key"])
     with open_record() as services:
         with services.database.read() as session:
-            old = changes.find(session, reference, tenant or services.settings.tenant)
+            old = changes.find(session, reference, _tenant_of(services, tenant))
         made = changes.rotate(
             services.database,
             open_master(services.settings),
@@ -208,6 +208,11 @@ def export(path: Path, as_json: bool) -> None:
         return
     for file in files:
         click.echo(str(file))
+
+
+def _tenant_of(services: "Services", given: str | None) -> str:
+    """The tenant that is meant: an empty name, as of an unset variable, is not the default one."""
+    return services.settings.tenant if given is None else given
 
 
 def _imported(certificate: Path | None, private_key: Path | None) -> "Import | None":

@@ -45,7 +45,7 @@ def rewrap(old_key_file: Path | None, old_key_command: str | None, as_json: bool
         raise click.UsageError("give --old-key-file or --old-key-command, and not both")
     old: Master
     if old_key_file is None:
-        old = CommandMaster(str(old_key_command))
+        old = CommandMaster(str(old_key_command), given_as="--old-key-command")
     else:
         require_file(old_key_file)
         old = FileMaster(old_key_file)

@@ -8,7 +8,7 @@ from typing import Any
 from dotenv.parser import parse_stream
 
 from db.database_url import parse_url
-from db.errors import Refused
+from db.errors import GenmillError, Refused
 from db.path_errors import reading, shown
 from worker.environment import ENV_FILE, PREFIX, default_pager, env_file_fault
 from worker.mark_profile import Profile
@@ -84,7 +84,7 @@ def _unreadable_lines() -> Iterator[Refused]:
                 )
 
 
-def _problem(settings: Settings, name: str, wrong: Wrong | None) -> Refused | None:
+def _problem(settings: Settings, name: str, wrong: Wrong | None) -> GenmillError | None:
     """What is wrong with a setting, if anything is."""
     field = Settings.model_fields.get(name.lower())
     if field is None:
@@ -98,6 +98,8 @@ def _problem(settings: Settings, name: str, wrong: Wrong | None) -> Refused | No
         return _folder_problem(settings.home)
     if name.lower() == "marks":
         return _profile_problem(settings)
+    if name.lower() in {"key_file", "key_command"}:
+        return _key_problem(settings)
     return _address_problem(settings, name.lower())
 
 
@@ -120,6 +122,20 @@ def _profile_problem(settings: Settings) -> Refused | None:
     return None
 
 
+def _key_problem(settings: Settings) -> GenmillError | None:
+    """What is wrong with the installation key; a command is taken apart, and not run."""
+    from worker.keys.master import CommandMaster, FileMaster  # noqa: PLC0415 - loads cryptography
+
+    try:
+        if settings.key_command is not None:
+            CommandMaster(settings.key_command)
+        elif settings.key_file is not None:
+            FileMaster(settings.key_file).wrap(b"", "a trial")
+    except GenmillError as error:
+        return error
+    return None
+
+
 def _address_problem(settings: Settings, name: str) -> Refused | None:
     """What is wrong with an address, which is taken apart only where it is used."""
     text = _text(getattr(settings, name))
@@ -131,7 +147,7 @@ def _address_problem(settings: Settings, name: str) -> Refused | None:
     return None
 
 
-def _check(setting: str, problem: Refused | None, source: str = "") -> Document:
+def _check(setting: str, problem: GenmillError | None, source: str = "") -> Document:
     return {
         "setting": setting,
         "ok": problem is None,

@@ -162,7 +162,7 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
             raise Refused(f"--set {key} was given twice")
         try:
             found[key] = from_json(value)
-        except ValueError:
+        except (ValueError, TypeError):  # the latter: of what is not UTF-8
             found[key] = value
     return found
 

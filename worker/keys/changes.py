@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SECRET_BYTES = 32
 ID_BYTES = 8
 DEFAULT_NAME = "Genmill"
+MAX_REASON = 1000  # characters
 MAX_NAME = 64  # characters of an organisation's name in a certificate
 
 
@@ -105,7 +106,15 @@ def rotate(
 
 
 def revoke(session: Session, key_id: str, reason: str, *, who: str) -> list["Key"]:
-    """Revoke a key, and with an authority every key that it issued; return all of them."""
+    """Revoke a key, and with an authority every key that it issued; return all of them.
+
+    Raises `Refused` for a reason that says nothing, or too much for a trust bundle.
+    """
+    if not reason.strip() or len(reason) > MAX_REASON:
+        raise Refused(
+            f"a reason of {len(reason):,} characters",
+            remedy=f"say why in 1 to {MAX_REASON:,} characters, for all who verify",
+        )
     key = keys.get(session, key_id)
     also: list[str] = []
     if key.purpose == Purpose.AUTHORITY and key.public:

@@ -121,6 +121,9 @@ class FileMaster(Master):
             )
 
 
+_QUOTED = "give a program and its arguments, quoted as in a shell"
+
+
 class CommandMaster(Master):
     """A command of the user's wraps one data key a process; the data key wraps everything else.
 
@@ -129,13 +132,15 @@ class CommandMaster(Master):
 
     mark = b"gmc1"
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, *, given_as: str = "GENMILL_KEY_COMMAND") -> None:
+        """`given_as` is what errors call the setting or option that has the command."""
+        self._given_as = given_as
         try:
             self._words = shlex.split(command)
         except ValueError as error:
-            raise Refused(f"GENMILL_KEY_COMMAND cannot be taken apart: {error}") from None
+            raise Refused(f"{given_as} cannot be taken apart: {error}", remedy=_QUOTED) from None
         if not self._words:
-            raise Refused("GENMILL_KEY_COMMAND holds no command")
+            raise Refused(f"{given_as} holds no command", remedy=_QUOTED)
         self._made: tuple[bytes, bytes] | None = None  # a data key, and as it is wrapped
         self._opened: dict[bytes, bytes] = {}
 
@@ -155,8 +160,7 @@ class CommandMaster(Master):
         key = self._opened.get(wrapped_key) or self._run("unwrap", wrapped_key)
         if len(key) != KEY_BYTES or key_name(key) != name:
             raise WrongKey(
-                f"the command of GENMILL_KEY_COMMAND did not give back the key that wrapped "
-                f"{context}",
+                f"the command of {self._given_as} did not give back the key that wrapped {context}",
                 remedy="let it use the key that it used then",
             )
         self._opened[wrapped_key] = key
@@ -171,13 +175,13 @@ class CommandMaster(Master):
         wrapped = self._run("wrap", key)
         if key in wrapped or not 0 < len(wrapped) <= MAX_WRAPPED:
             raise Refused(
-                f"the command of GENMILL_KEY_COMMAND does not wrap: it wrote {len(wrapped)} bytes, "
+                f"the command of {self._given_as} does not wrap: it wrote {len(wrapped)} bytes, "
                 + ("the key itself among them" if key in wrapped else f"not 1 to {MAX_WRAPPED:,}"),
                 remedy="let `COMMAND wrap` encrypt what it reads on stdin",
             )
         if self._run("unwrap", wrapped) != key:
             raise Refused(
-                "the command of GENMILL_KEY_COMMAND does not unwrap what it has wrapped",
+                f"the command of {self._given_as} does not unwrap what it has wrapped",
                 remedy="let `COMMAND unwrap` give back what `COMMAND wrap` read",
             )
         return key, wrapped
@@ -205,7 +209,7 @@ class CommandMaster(Master):
             is_unknown = "/" not in program and shutil.which(program) is None
             why = "there is no such program" if is_unknown else error.strerror
             raise Refused(
-                f"`{command}` cannot be run: {why}", remedy="correct GENMILL_KEY_COMMAND"
+                f"`{command}` cannot be run: {why}", remedy=f"correct {self._given_as}"
             ) from None
         if len(written) > MAX_WRAPPED:
             raise Refused(f"`{command}` writes more than {MAX_WRAPPED:,} bytes", remedy=remedy)

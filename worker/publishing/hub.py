@@ -94,7 +94,7 @@ class Hub(Target[HubSettings]):
     @classmethod
     def parse(cls, settings: Mapping[str, Any]) -> HubSettings:
         """See `Target.parse`."""
-        if endpoint := settings.get("endpoint"):
+        if (endpoint := settings.get("endpoint")) is not None:
             addresses.endpoint(str(endpoint), "the target's endpoint")
         return super().parse(settings)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from db.errors import NotFound
+from db.path_errors import path_error
 from worker.files import disk_errors, durable_rename, is_plain, require_plain
 from worker.publishing.base import NoFile, Obstructed, TargetAway
 
@@ -37,10 +38,15 @@ _KINDS = {
 
 def require_folder(root: Path) -> None:
     """Raise `TargetAway` if a folder is missing, as one is that is not mounted."""
-    if root.is_file():
-        raise TargetAway(f"{root} is a file, not a folder", remedy="remove it, or use another path")
-    if not root.is_dir():
-        raise TargetAway(f"folder {root} is not there", remedy="create it, or mount it")
+    try:
+        if root.is_dir():
+            return
+        is_other = root.exists()
+    except OSError as error:  # as of a name that is too long
+        raise path_error(error, root, verb="used", kind=TargetAway) from error
+    if is_other:
+        raise TargetAway(f"{root} is not a folder", remedy="remove it, or use another path")
+    raise TargetAway(f"folder {root} is not there", remedy="create it, or mount it")
 
 
 def path_of(root: Path, key: str) -> Path:

@@ -108,6 +108,25 @@ def test_what_is_wrong_is_told_for_each_setting(genmill, desk, monkeypatch):
     assert text.err.startswith("Error: 6 of 8 settings are wrong: ")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("KEY_FILE", "nowhere", "the installation key is missing: there is no nowhere"),
+        ("KEY_FILE", "/dev/zero", "/dev/zero is not a file"),
+        ("KEY_COMMAND", "'", "GENMILL_KEY_COMMAND cannot be taken apart"),
+        ("KEY_COMMAND", " ", "GENMILL_KEY_COMMAND holds no command"),
+    ],
+)
+def test_an_installation_key_that_cannot_be_used_is_told(
+    genmill, desk, monkeypatch, name, value, says
+):
+    monkeypatch.setenv(f"GENMILL_{name}", value)
+    code, found = checked(genmill)
+    row = found[f"GENMILL_{name}"]
+    assert (code, row["ok"], bool(row["remedy"])) == (1, False, True)
+    assert row["found"].startswith(says)
+
+
 def test_nothing_wrong_is_no_error(genmill, desk):
     code, found = checked(genmill)
     assert (code, list(found)) == (0, ["GENMILL_HOME"])

@@ -57,6 +57,15 @@ def test_what_genmill_makes_itself_need_not_be_created(genmill, services):
     ("words", "code", "says"),
     [
         (("create", "signning"), 2, "'signning' is not one of 'authority', 'signing'"),
+        (("create", "signing", "--tenant", ""), 2, "'' cannot be the name of a tenant"),
+        (("rotate", "watermark", "--tenant", ""), 4, "tenant '' has no current watermark key"),
+        (
+            ("revoke", "key_1", "--reason", " "),
+            2,
+            "a reason of 1 characters; say why in 1 to 1,000",
+        ),
+        (("revoke", "key_1", "--reason", "x" * 1001), 2, "a reason of 1,001 characters; say"),
+        (("rewrap", "--old-key-command", "'"), 2, "--old-key-command cannot be taken apart"),
         (("create", "signing", "--certificate", "c.pem"), 2, "belong together: give both"),
         (("create", "signing", "--name", "\n"), 2, "cannot be the name of an organisation"),
         (("create", "watermark", "--tenant", "a b"), 2, "use 1 to 100 letters"),

@@ -842,8 +842,11 @@ def test_a_target_tells_what_it_is_and_holds(genmill, services, picture_job, tmp
     assert "items are begun at 'shelf'" in told
     assert "published at" not in told
     (tmp_path / "file").write_text("")
-    assert genmill("target", "add", "other", "folder", str(tmp_path / "file")).code == 0
-    assert "is a file, not a folder" in genmill("target", "check", "other").err
+    os.mkfifo(tmp_path / "pipe")
+    for name, says in (("file", "not a folder"), ("pipe", "not a folder"), ("x" * 300, "too long")):
+        assert genmill("target", "add", name[:9], "folder", str(tmp_path / name)).code == 0
+        told = genmill("target", "check", name[:9])
+        assert (told.code, says in told.err) == (3, True)
 
 
 @SLOW
@@ -1142,6 +1145,8 @@ def test_no_secret_is_on_record_or_told(genmill, services, picture_job, work, tm
         ("gallery", "/x", "--set", "url=https://ann:canary@h/"),
         ("gallery", "s3://b/p?endpoint_url=http://canary.example.org"),
         ("folder", "/x", "--set", "rate=canary1", "--set", "rate=canary2"),
+        ("gallery", "/x", "--set", "title=\udcff"),  # as of bytes that are not UTF-8
+        ("hub", "hf://ann/cats", "--set", "endpoint="),  # of an unset variable: not the public hub
     ],
 )
 def test_a_target_that_is_wrong_is_refused_without_repeating_a_secret(genmill, words):
