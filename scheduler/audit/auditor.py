@@ -15,6 +15,7 @@ from typing import Any
 import redis
 from sqlalchemy import Connection, select
 
+from db import own_store
 from db.errors import GenmillError
 from scheduler.audit.byte_checks import Objects, bytes_match
 from scheduler.audit.job_checks import Tally, check_job
@@ -82,6 +83,8 @@ class Auditor:
             yield from as_far_as_readable(ledger_is_whole(connection, outside))
             yield from doorbells_say_ids_only(connection, self._doorbells())
         if self.services.store.read_sentinel() is None:
+            if self._is_store_unused():
+                return
             yield Violation(
                 f"the object store {self.services.store} is not mounted, or not the one of this "
                 f"record: its object {SENTINEL!r} is missing, and nothing else in it was checked",
@@ -123,6 +126,12 @@ class Auditor:
                 if job_id not in in_part:
                     yield from check_job(job, tallies[job_id], now, bounds)
         yield from waiting.forgotten(now)
+
+    def _is_store_unused(self) -> bool:
+        """Whether the record knows no store, and nothing that would be in one."""
+        with self.services.database.read() as session:
+            known = own_store.expected(session)
+            return (known is None or not known.made) and not own_store.some_keys(session)
 
     def see(self, view: ShardView) -> None:
         """Called with every shard that is read, for auditors that remember some."""

@@ -45,6 +45,11 @@ def test_a_sound_home_has_no_violations(genmill, alone, packed):
     assert genmill("doctor", "--audit").err == "no violation\n"
 
 
+def test_a_record_that_has_used_no_store_yet_misses_none(genmill):
+    assert genmill("db", "upgrade").code == 0
+    assert genmill("doctor", "--audit").err == "no violation\n"
+
+
 def test_each_violation_is_a_sentence_and_the_exit_code_is_one(genmill, alone, services):
     blob = keys(services, f"jobs/{alone}/blobs")[0]
     services.store.delete(blob)
