@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from db.errors import BadInput, DigestMismatch, NotFound
-from db.path_errors import reading, shown
+from db.path_errors import read_whole, reading, require_file, shown
 from worker.files import digest_of
 
 FORMAT = 1
 DESCRIPTION, RECORD, LIST, OBJECTS = "backup.json", "record.db", "objects.jsonl", "objects"
+
+MAX_DESCRIPTION = 1 << 20  # bytes
 
 Mode = Literal["copy", "list"]
 
@@ -59,9 +61,9 @@ def read_description(folder: Path) -> Description:
                 f"{shown(folder)} is not a backup: it has no {DESCRIPTION}",
                 remedy="give the folder that `genmill backup` printed",
             )
-        text = (folder / DESCRIPTION).read_text("utf-8", errors="replace")
+    text = read_whole(folder / DESCRIPTION, "what describes a backup", limit_bytes=MAX_DESCRIPTION)
     try:
-        found = Description(**json.loads(text))
+        found = Description(**json.loads(text.decode("utf-8", errors="replace")))
         datetime.fromisoformat(found.made_at)
     except (ValueError, TypeError) as error:
         raise BadInput(f"{folder / DESCRIPTION} cannot be read: {error}") from None
@@ -71,6 +73,7 @@ def read_description(folder: Path) -> Description:
             remedy="use the version of Genmill that made it",
         )
     for name, sha256 in ((RECORD, found.record_sha256), (LIST, found.list_sha256)):
+        require_file(folder / name)
         with reading(folder / name):
             if digest_of(folder / name) != sha256:
                 raise DigestMismatch(f"{folder / name} has changed since the backup was made")

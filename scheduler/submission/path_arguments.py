@@ -19,7 +19,8 @@ class PathArgument(click.Path):
     ) -> str | bytes | os.PathLike[str]:
         """Refuse an empty path, as from an unset shell variable, and one with a NUL in it."""
         if not os.fspath(value):
-            self.fail("the path is empty; use . for the working folder", param, ctx)
+            remedy = "; use . for the working folder" if self.dir_okay else ""
+            self.fail(f"the path is empty{remedy}", param, ctx)
         if "\0" in os.fspath(value):
             self.fail(f"{os.fspath(value)!r} has a NUL in it, which no path has", param, ctx)
         return super().convert(value, param, ctx)

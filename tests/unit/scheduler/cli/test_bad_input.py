@@ -123,7 +123,14 @@ def test_a_path_that_is_not_there_is_no_dataset(genmill):
     ],
 )
 def test_an_empty_path_is_no_working_folder(genmill, words):
-    refused(genmill, *words, code=2, says="the path is empty")
+    refused(genmill, *words, code=2, says="the path is empty; use . for the working folder")
+
+
+def test_an_empty_path_of_a_file_is_not_told_to_be_a_folder(genmill, digits):
+    says = "'--marks': the path is empty; see `genmill enqueue generate --help`"
+    refused(
+        genmill, "enqueue", "generate", digits, "--count", "1", "--marks", "", code=2, says=says
+    )
 
 
 @pytest.mark.parametrize(

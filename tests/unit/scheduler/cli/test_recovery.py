@@ -1,6 +1,7 @@
 """A backup is taken while things run, and brings everything back: on both databases and stores."""
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -157,6 +158,17 @@ def test_a_backup_of_a_damaged_store_says_what_is_missing(genmill, busy, service
     made = genmill("backup", "copy", "--objects", "copy")
     assert (made.code, lost in made.err) == (1, True)
     assert Path("copy/backup.json").exists()
+
+
+@pytest.mark.parametrize("name", ["backup.json", "record.db", "objects.jsonl"])
+def test_a_pipe_in_a_backup_is_not_waited_for(genmill, tmp_path, monkeypatch, name):
+    assert genmill("db", "upgrade").code == 0
+    assert genmill("backup", "copy", "--objects", "list").code == 0
+    Path("copy", name).unlink()
+    os.mkfifo(Path("copy", name))
+    monkeypatch.setenv("GENMILL_HOME", str(tmp_path / "other"))
+    told = genmill("restore", "copy")
+    assert (told.code, f"copy/{name} is not a file; give a file" in told.err) == (2, True)
 
 
 def test_an_interrupted_backup_has_another_name_and_is_resumed(genmill, busy, monkeypatch):
