@@ -150,6 +150,7 @@ class SftpServer(InFolder):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.port, self.key = free_port(), asyncssh.generate_private_key("ssh-ed25519")
+        self.keys = [self.key]
         self.address = f"sftp://127.0.0.1:{self.port}/in"
         self.settings = (f"user={USER}", f"fingerprint={self.key.get_fingerprint()}")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -194,7 +195,7 @@ class SftpServer(InFolder):
             "127.0.0.1",
             self.port,
             server_factory=Login,
-            server_host_keys=[self.key],
+            server_host_keys=self.keys,
             sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=root),
         )
 

@@ -85,9 +85,9 @@ class Webdav(ItemFiles[WebdavSettings]):
             with self._errors():
                 self._client.upload_fileobj(BytesIO(data), part, overwrite=True, size=len(data))
             self._rename(part, name)
-        except (TargetAway, ItemRefused) as error:
+        except (TargetAway, ItemRefused, NotFound) as error:
             if _is_answer(error):
-                self._refuse_obstruction(name)
+                self._explain(name)
             raise
 
     def _rename(self, part: str, name: str) -> None:
@@ -145,8 +145,11 @@ class Webdav(ItemFiles[WebdavSettings]):
                 )
             self._client.remove(folder)
 
-    def _refuse_obstruction(self, name: str) -> None:
-        """Raise `Obstructed` if something lies in the place of a file, or of a folder above it."""
+    def _explain(self, name: str) -> None:
+        """Say why a file cannot be written: what is missing, or lies in the place of another."""
+        if self._is_folder("") is None:
+            self._folders.clear()
+            raise TargetAway(f"the folder {self} is not there", remedy="create it on the server")
         part = f"{name}{PART_SUFFIX}"
         if self._is_folder(part):
             self._remove_empty(part)

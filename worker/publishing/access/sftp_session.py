@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from asyncssh import SFTPClient, SSHClient, SSHClientConnection
 
 PORT = 22
+# A server shows one of its keys, of the first kind here that it has: all, until the pinned one is.
+HOST_KEYS = (
+    ("ssh-ed25519", "ssh-ed448"),
+    ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
+    ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa"),
+)
 
 T = TypeVar("T")
 
@@ -99,16 +105,41 @@ class Session:
             raise ours from error
 
     async def _connect(self) -> "SFTPClient":
+        self._connection = await self._log_in()
+        try:
+            return await self._connection.start_sftp_client()
+        except BaseException:  # a cancellation, too
+            await self._disconnect()
+            raise
+
+    async def _log_in(self) -> "SSHClientConnection":
+        import asyncssh  # noqa: PLC0415 - of an extra
+
+        if self._settings.fingerprint is None:
+            return await self._connection_by("default")
+        refused: asyncssh.Error | None = None
+        for algorithms in HOST_KEYS:
+            try:
+                return await self._connection_by(algorithms)
+            except asyncssh.HostKeyNotVerifiable as error:
+                refused = error
+            except asyncssh.KeyExchangeFailed as error:  # it has no key of this kind
+                refused = refused or error
+        assert refused is not None  # noqa: S101 - for mypy: there are kinds
+        raise refused
+
+    async def _connection_by(self, host_keys: str | tuple[str, ...]) -> "SSHClientConnection":
         import asyncssh  # noqa: PLC0415 - of an extra
 
         fingerprint = self._settings.fingerprint
-        self._connection = await asyncssh.connect(
+        return await asyncssh.connect(
             self._server.host,
             self._server.port or PORT,
             username=self._settings.user,
             password=self._secrets.get("password"),
             client_keys=self._keys,
             known_hosts=([], [], []) if fingerprint else self._known_hosts(),
+            server_host_key_algs=host_keys,
             client_factory=lambda: _pinning(fingerprint),
             agent_path=None,
             config=None,
@@ -116,11 +147,6 @@ class Session:
             login_timeout=self._settings.timeout_s,
             keepalive_interval=15,
         )
-        try:
-            return await self._connection.start_sftp_client()
-        except BaseException:  # a cancellation, too
-            await self._disconnect()
-            raise
 
     def _known_hosts(self) -> str:
         path = Path(str(self._settings.known_hosts))

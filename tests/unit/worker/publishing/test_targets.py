@@ -400,6 +400,27 @@ def test_nothing_is_sent_to_a_server_with_another_host_key(settings, tmp_path):
         assert receiver.digests() == []
 
 
+@pytest.mark.parametrize("kind", ["ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa"])
+def test_any_of_a_server_s_host_keys_can_be_pinned(kind, tmp_path):
+    server = SftpServer(tmp_path / "root")
+    server.keys += [
+        asyncssh.generate_private_key(each) for each in ("ecdsa-sha2-nistp256", "ssh-rsa")
+    ]
+    [pinned] = [key for key in server.keys if key.get_algorithm() == kind]
+    with running(server), opened(server, fingerprint=pinned.get_fingerprint()) as target:
+        assert target.fetch(target.put(item(b"one"), b"one", RECORD)) == b"one"
+
+
+def test_a_folder_that_a_webdav_server_does_not_have_is_named(tmp_path):
+    with running(WebdavServer(tmp_path / "root")) as receiver:
+        receiver.address += "/in"
+        with opened(receiver) as target:
+            with pytest.raises(TargetAway, match="/in is not there"):
+                target.check()
+            with pytest.raises(TargetAway, match="/in is not there"):
+                target.put(item(b"one"), b"one", RECORD)
+
+
 def test_a_connection_that_does_not_answer_in_time_is_given_up(tmp_path, monkeypatch):
     with running(SftpServer(tmp_path / "root")) as receiver, opened(receiver) as target:
         place, session = target.put(item(b"one"), b"one", RECORD), target._session
