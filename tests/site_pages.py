@@ -18,6 +18,7 @@ from worker.publishing.base import Item
 from worker.store.folder import FolderStore
 from worker.store.s3 import S3Store
 
+ADDRESSES = ("url", "contentUrl", "thumbnailUrl")  # in the data for programs
 JOB = "01999999-0000-7000-8000-000000000001"
 OUTPUTS: dict[str, Output] = {
     "image": np.linspace(0, 255, 28 * 28).astype(np.uint8).reshape(28, 28, 1),
@@ -72,7 +73,10 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
     def links(self) -> Iterator[str]:
-        """What the page leads to or loads, but for places on it."""
+        """What the page leads to or loads, but for places on it, and what it tells programs."""
+        data = self.linked_data or {}
+        for each in (data, *data.get("hasPart", ())):
+            yield from (each[name] for name in ADDRESSES if name in each)
         for _, attributes in self.tags:
             for name in ("href", "src"):
                 if (link := attributes.get(name)) and not link.startswith("#"):
@@ -100,6 +104,7 @@ def resolve(page: str, link: str) -> str:
     assert not re.match(r"[a-z]+:|/", link), f"{page} leads out: {link}"
     parts: list[str] = []
     for part in (PurePosixPath(page).parent / link).parts:
+        assert parts or part != "..", f"{page} leads out: {link}"
         parts = parts[:-1] if part == ".." else [*parts, part]
     return "/".join(parts)
 

@@ -164,7 +164,7 @@ class Gallery(Target[GallerySettings]):
             )
         medium = medium_of(data)
         says = _statement(data, medium)
-        licence = self.settings.licence or says.get("LicenceUrl") or says.get("Licence", "")
+        name = "" if self.settings.licence else says.get("Licence", "")
         return pages.Item(
             key=_key(item),
             job=item.job,
@@ -176,7 +176,8 @@ class Gallery(Target[GallerySettings]):
             marks=item.marks or "",
             dataset=item.dataset or "",
             signed_by=self._signer(data, medium),
-            licence=licence,
+            licence=self.settings.licence or says.get("LicenceUrl") or name,
+            licence_name=name,
             statement={name: says[name] for name in ("Copyright", "Creator") if name in says},
         )
 

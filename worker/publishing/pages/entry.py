@@ -33,6 +33,7 @@ class Item:
     published_at: datetime
     marks: str = ""  # the profile
     licence: str = ""
+    licence_name: str = ""  # of a licence that is an address
     dataset: str = ""
     signed_by: str = ""  # the id of the signing key
     statement: Mapping[str, str] = field(default_factory=dict)  # Copyright, Creator

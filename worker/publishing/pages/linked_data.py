@@ -36,8 +36,8 @@ def item_data(item: Item, url: str) -> dict[str, Any]:
     return {name: value for name, value in known.items() if value != ""}
 
 
-def collection(title: str, items: Sequence[Entry], url: str) -> dict[str, Any]:
-    """A page of items."""
+def collection(title: str, items: Sequence[Entry], root: str) -> dict[str, Any]:
+    """A page of items, whose addresses begin with `root`."""
     return {
         "@context": CONTEXT,
         "@type": "CollectionPage",
@@ -46,7 +46,7 @@ def collection(title: str, items: Sequence[Entry], url: str) -> dict[str, Any]:
             {
                 "@type": find_medium(each.medium).schema_type,
                 "name": each.name,
-                "url": f"{url or '../'}{each.page}",
+                "url": f"{root}{each.page}",
                 "digitalSourceType": AI_GENERATED,
             }
             for each in items

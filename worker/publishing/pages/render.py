@@ -99,10 +99,10 @@ class Renderer:
         parts: Sequence[Sequence[Entry]],
         number: int,
     ) -> File:
-        items = parts[number - 1]
+        items, page = parts[number - 1], selection.page(number)
         return self._page(
             "list.html",
-            selection.page(number),
+            page,
             heading=" · ".join(each for each in vars(selection).values() if each),
             choices=choices,
             items=items,
@@ -111,12 +111,12 @@ class Renderer:
             last=len(parts),
             numbers=_numbers(number, len(parts)),
             page_of=selection.page,
-            linked_data=collection(self.look.title, items, self.look.url),
+            linked_data=collection(self.look.title, items, self.look.url or _root(page)),
         )
 
     def _page(self, template: str, name: str, **values: Any) -> File:
-        root = "../" * name.count("/")
-        text = self._environment.get_template(template).render(root=root, name=name, **values)
+        made = self._environment.get_template(template)
+        text = made.render(root=_root(name), name=name, **values)
         return File(name, text.encode())
 
     @cached_property
@@ -131,6 +131,11 @@ class Renderer:
         made.globals |= {"look": self.look, "version": code_version(), "feed": FEED}
         made.filters["size"] = _size
         return made
+
+
+def _root(page: str) -> str:
+    """The way from a page to the folder of the site."""
+    return "../" * page.count("/")
 
 
 def _facts(item: Item) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,12 @@ import pytest
 
 from db.errors import NotFound, Refused
 from tests.site_pages import JOB, Page, check_links, listed, pages_of, read_site, sample
+from tests.unit.worker.marks.kit import SHAPES, samples_of
+from worker.keys.keyring import Keyring
+from worker.mark_profile import Profile
+from worker.marks.apply import Marker
+from worker.marks.base import Marking
+from worker.marks.licence import LicenceSettings
 from worker.media.samples.record import AI_GENERATED
 from worker.publishing import find_kind
 from worker.publishing.base import Delivery, Item, ItemRefused, Presence, TargetAway
@@ -125,6 +131,21 @@ def test_programs_are_told_what_each_medium_is(gallery, what, kind):
     assert page(gallery, name).linked_data["@type"] == kind
     [part] = page(gallery, "index.html").linked_data["hasPart"]
     assert (part["@type"], part["digitalSourceType"]) == (kind, AI_GENERATED)
+    check_links(files_of(gallery))
+
+
+def test_a_licence_is_shown_by_its_name_and_leads_to_its_words(gallery):
+    settings = LicenceSettings(licence="CC-BY-4.0", licence_url="https://example.org/by")
+    profile = Profile(name="ours", marks=("licence",), settings={"licence": dict(settings)})
+    marker = Marker(Marking(profile, Keyring(()), SHAPES["image"]))
+    [data] = marker.encode(samples_of("image", 1), SHAPES["image"])
+    what, _, record = sample(0)
+    [name] = put(gallery, (what, data, record))
+    shown = page(gallery, name)
+    [link] = [each for each in shown.of("a") if each.get("rel") == "license"]
+    assert link["href"] == "https://example.org/by"
+    assert "CC-BY-4.0" in shown.words
+    assert "example.org" not in shown.words
 
 
 def test_sounds_and_music_have_a_player_and_texts_their_words(gallery):
