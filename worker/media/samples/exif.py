@@ -16,7 +16,8 @@ COPYRIGHT, COMMENT = 0x8298, 0x9286
 _IFD = 0x8769  # the directory of a picture that holds the comment
 _ASCII, _LONG, _UNDEFINED = 2, 4, 7  # types of fields
 _CODE = b"ASCII\0\0\0"  # of a comment's characters
-_START = 8  # of the first directory
+# Of the first directory. At 8, as is usual, exiftool takes it for a C2PA box: they begin there too.
+_START = 10
 
 _Field = tuple[int, int, bytes]  # its number, type and value
 
@@ -26,7 +27,7 @@ def write_exif(texts: Mapping[int, str]) -> bytes:
     fields: list[_Field] = []
     if COPYRIGHT in texts:
         fields.append((COPYRIGHT, _ASCII, texts[COPYRIGHT].encode() + b"\0"))
-    head, own = b"II*\0" + struct.pack("<I", _START), b""
+    head, own = (b"II*\0" + struct.pack("<I", _START)).ljust(_START, b"\0"), b""
     if COMMENT in texts:
         size = len(_directory([*fields, (_IFD, _LONG, bytes(4))], _START))
         fields.append((_IFD, _LONG, struct.pack("<I", _START + size)))

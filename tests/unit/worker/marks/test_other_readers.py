@@ -56,6 +56,8 @@ def test_a_picture(ring):
     assert xmp["Xmp.iptcExt.DigitalSourceType"] == AI_GENERATED
     assert exif["Exif.Image.Copyright"] == "© 2026 Example Ltd"
     assert "Label" in exif["Exif.Photo.UserComment"]
+    place = data.index(b"eXIf") + 8  # exiftool skips a directory that begins where a C2PA box does
+    assert int.from_bytes(data[place : place + 4], "little") == 10
     with Image.open(BytesIO(data)) as image:
         image.verify()
     with Image.open(BytesIO(data)) as image:
