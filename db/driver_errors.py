@@ -4,6 +4,7 @@ The classes of the drivers' errors do not tell: psycopg's `OperationalError` is 
 well as a statement that is too complex. No message holds a password.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 from sqlalchemy import URL
 from sqlalchemy import exc as sql
+from sqlalchemy.engine import ExceptionContext
 
 from db.causes import Cause
 from db.database_url import hosts_of
@@ -120,6 +122,7 @@ RULES = {
     "SQLITE_TOOBIG": _BEYOND,
 }
 _DAMAGED = "it was damaged or edited: see `genmill doctor`, or restore a backup"
+NO_TEXT = re.compile(r"Could not decode to UTF-8 (column '.+?') with text ")  # Python's driver says
 NO_JSON = frozenset({"malformed JSON", "JSON cannot hold BLOB values"})  # SQLite's functions say
 # the server that a connection leads to is going, or is no longer the one that takes writes
 MOVED = frozenset({"25006", "57P01", "57P02", "57P03", "57P04"})
@@ -142,6 +145,12 @@ def translate_errors(url: URL) -> Iterator[None]:
         if translation is None:
             raise
         raise translation from error
+
+
+def refuse_broken_text(context: ExceptionContext) -> None:
+    """Raise `BadRecord`, where it is read, for a text in an SQLite file that is no UTF-8."""
+    if found := NO_TEXT.match(str(context.original_exception)):
+        raise BadRecord(f"the record holds no UTF-8 text in the {found[1]}", remedy=_DAMAGED)
 
 
 def location(url: URL) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy import exc as sql
 
 from db.columns import id_bytes
 from db.database_url import PREPARE, prepare_threshold
-from db.driver_errors import MOVED, code_of, location, settings_remedy
+from db.driver_errors import MOVED, code_of, location, refuse_broken_text, settings_remedy
 from db.errors import Unreachable
 from db.lost_replies import ask_after_lost_replies
 from db.path_errors import explain, named_path, shown
@@ -73,6 +73,8 @@ def _sqlite_engine(url: URL) -> Engine:
         cursor.execute("PRAGMA temp_store = MEMORY")
         cursor.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         cursor.close()
+
+    event.listen(engine, "handle_error", refuse_broken_text)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

@@ -32,6 +32,7 @@ from scheduler.audit.violations import Violation, Violations
 
 LEAVES = TABLES["ledger_leaves"]
 AT_ONCE = 500
+SHOWN = 80  # characters of a value
 LASTING = (  # kinds whose leaves take nothing back
     *(MANIFEST, PROMOTION, WITHDRAWAL, AUDIT, KEY),
     *(MODEL, MODEL_VERSION, DATASET, DATASET_VERSION, EVALUATION),
@@ -135,7 +136,8 @@ def _differs(kind: str, leaf: Row, data: dict[str, Any]) -> Violation:
 
 
 def _short(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)[:80]
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _goes_with(kind: str, leaf: Row) -> str | None:

@@ -355,6 +355,29 @@ def test_a_column_of_another_type_hides_no_other_change(genmill, services):
 
 
 @pytest.mark.usefixtures("kept")
+def test_text_that_is_no_utf_8_hides_no_other_change(genmill, services):
+    with services.database.read() as session:
+        if session.get_bind().dialect.name != "sqlite":
+            pytest.skip("PostgreSQL stores no such text")
+    newest = "SELECT max(id) FROM artifacts"
+    tamper(services, f"UPDATE artifacts SET name = CAST(X'ff' AS TEXT) WHERE id = ({newest})")
+    tamper(services, "UPDATE audit_entries SET who = 'bob' WHERE action = 'removed'")
+    done = genmill("provenance", "audit")
+    why = "was changed: the record holds no UTF-8 text in the column 'name'"
+    assert f", or one of its artifacts, {why}" in done.out
+    assert done.out.count('was changed since it was recorded: who was "') == 1
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_long_value_is_shown_as_cut(genmill, services):
+    done = genmill("model", "alias", "glyphs:1", "--as", "champion", "--why", "x" * 90)
+    assert done.code == 0
+    tamper(services, "UPDATE promotions SET why = 'because'")
+    told = genmill("provenance", "audit").out
+    assert f'why was "{"x" * 79}…' in told
+
+
+@pytest.mark.usefixtures("kept")
 def test_a_leaf_that_cannot_be_read_is_no_cut(genmill, services):
     tamper(services, "UPDATE ledger_leaves SET kind = X'00' WHERE idx = 3")
     found = genmill("provenance", "audit", "--head", "head.json").out
