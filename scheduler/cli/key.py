@@ -188,7 +188,7 @@ def export(path: Path, as_json: bool) -> None:
 
     The trust bundle has the certificates, the public keys, and what was rotated and revoked. It has
     no secret, so watermarks cannot be found with it. A FILE ends in .json; a DIR gets trust.json,
-    and authorities.pem for other C2PA readers.
+    authorities.pem for other C2PA readers, and for verify_proof.py the public keys of the ledger.
 
     \b
     genmill key export trust.json

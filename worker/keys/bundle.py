@@ -45,14 +45,19 @@ class _Bundle(BaseModel):
 def export_bundle(keyring: Keyring, path: Path) -> list[Path]:
     """Write the bundle into a `.json` file, or into a folder; return the files.
 
-    The folder gets the certificates on their own as well, as other programs take them: they know of
-    no revocation, so those of revoked keys are left out.
+    The folder gets the certificates and the public keys of the ledger on their own as well, as
+    other programs take them: they know of no revocation, so those of revoked keys are left out.
     """
     text = json.dumps(bundle(keyring), indent=2, ensure_ascii=False) + "\n"
     if path.suffix == ".json":
         files = {path: text}
     else:
         files = {path / NAME: text, path / ANCHORS: keyring.live_anchors}
+        files |= {
+            path / f"ledger-{key.id}.pem": key.public
+            for key in keyring.all(Purpose.HEAD)
+            if key.public and key.revoked_at is None
+        }
     for each, content in files.items():
         with disk_errors(each.parent), atomic_write(each) as file:
             file.write(content.encode())

@@ -221,7 +221,9 @@ def test_the_bundle_has_all_that_is_public_and_no_secret(database, settings, add
     revoke_key(database, new)
     ring = keyring_of(database, settings)
     files = export_bundle(ring, tmp_path / "out")
-    assert [each.name for each in files] == ["trust.json", "authorities.pem"]
+    names = ["trust.json", "authorities.pem", f"ledger-{head}.pem"]
+    assert [each.name for each in files] == names
+    assert files[2].read_text() == ring.get(head).public
     text = files[0].read_text()
     assert [word for word in ("PRIVATE", "acme", "wrapped") if word in text] == []
     read = read_bundle(tmp_path / "out")
@@ -234,8 +236,10 @@ def test_the_bundle_has_all_that_is_public_and_no_secret(database, settings, add
         with pytest.raises(WrongKey, match="a trust bundle has none"):
             secret()
     [authority] = ring.all("authority")
-    revoke_key(database, authority.id)
-    assert export_bundle(keyring_of(database, settings), tmp_path / "late")[1].read_text() == ""
+    for key in (authority.id, head):
+        revoke_key(database, key)
+    _, anchors = export_bundle(keyring_of(database, settings), tmp_path / "late")
+    assert anchors.read_text() == ""
     [one] = export_bundle(ring, tmp_path / "one.json")
     assert read_bundle(one) == read
 
