@@ -75,7 +75,7 @@ class FileMaster(Master):
 
     def unwrap(self, wrapped: bytes, context: str) -> bytes:
         """See `Master.unwrap`."""
-        name, sealed = _taken_apart(self, wrapped)
+        name, sealed = _taken_apart(self, wrapped, context)
         key = self._read()
         if key_name(key) != name:
             raise WrongKey(
@@ -154,7 +154,7 @@ class CommandMaster(Master):
 
     def unwrap(self, wrapped: bytes, context: str) -> bytes:
         """See `Master.unwrap`."""
-        name, rest = _taken_apart(self, wrapped)
+        name, rest = _taken_apart(self, wrapped, context)
         length, rest = int.from_bytes(rest[:LENGTH_BYTES], "big"), rest[LENGTH_BYTES:]
         wrapped_key, sealed = rest[:length], rest[length:]
         key = self._opened.get(wrapped_key) or self._run("unwrap", wrapped_key)
@@ -297,7 +297,7 @@ def unseal(key: bytes, sealed: bytes, context: str) -> bytes:
         ) from None
 
 
-def _taken_apart(master: Master, wrapped: bytes) -> tuple[bytes, bytes]:
+def _taken_apart(master: Master, wrapped: bytes, context: str) -> tuple[bytes, bytes]:
     """The name of the key that wrapped something, and what follows it."""
     if wrapped.startswith(master.mark):
         rest = wrapped[len(master.mark) :]
@@ -305,9 +305,12 @@ def _taken_apart(master: Master, wrapped: bytes) -> tuple[bytes, bytes]:
     if wrapped.startswith((FileMaster.mark, CommandMaster.mark)):
         by_file = wrapped.startswith(FileMaster.mark)
         setting = "GENMILL_KEY_FILE" if by_file else "GENMILL_KEY_COMMAND"
+        by = "a file" if by_file else "a command"
         raise WrongKey(
-            f"it was wrapped by a {'file' if by_file else 'command'}, not as the settings say now",
+            f"{context} was wrapped by {by}, not as the settings say now",
             remedy=f"set {setting} as it was then; if the keys were wrapped anew since, restart "
             f"with the new {setting}",
         )
-    raise DamagedSecret("this was not wrapped by an installation key", remedy="restore a backup")
+    raise DamagedSecret(
+        f"{context} was not wrapped by an installation key", remedy="restore a backup"
+    )

@@ -64,11 +64,18 @@ def room_for(label: Label, width: int, height: int) -> bool:
     return fits and box.size <= MOST * width * height
 
 
+@lru_cache(maxsize=32)  # pictures of a job are of one size
 def misfit(label: Label, width: int, height: int) -> str:
     """Why a picture has no room for a label; empty if it has."""
     if room_for(label, width, height):
         return ""
-    return f"{width}x{height} pixels have no room for the legible label {label.text!r}"
+    # larger ones, of larger letters, have as little room as the last of these
+    sides = range(1, math.ceil(SMALLEST / (1.1 * label.share)) + 1)
+    side = next((each for each in sides if room_for(label, each, each)), None)
+    needs = f"needs {side}x{side}" if side else "is too large for any: shorten it, or its share"
+    return (
+        f"{width}x{height} pixels have no room for the legible label {label.text!r}, which {needs}"
+    )
 
 
 def with_label(picture: Pixels, label: Label) -> Pixels:

@@ -222,5 +222,7 @@ def test_the_arguments_of_a_command_are_not_shown(command):
 
 
 def test_what_a_file_wrapped_is_not_given_to_a_command(kms, master):
-    with pytest.raises(WrongKey, match="wrapped by a file, not as the settings say now; set"):
+    with pytest.raises(
+        WrongKey, match=r"^key a was wrapped by a file, not as the settings say now; set"
+    ):
         CommandMaster(kms()).unwrap(master.wrap(SECRET, "key a"), "key a")

@@ -12,7 +12,7 @@ from tests.unit.worker.marks.kit import NO_KEYS, SHAPES, marked, marking_of, sam
 from worker.marks import find_mark
 from worker.marks.apply import Marker
 from worker.media import find_medium
-from worker.media.samples.picture_label import room_for
+from worker.media.samples.picture_label import misfit, room_for
 from worker.media.samples.tags import Label
 
 MARK = find_mark("visible_label")
@@ -115,3 +115,16 @@ def test_a_sound_of_a_low_rate_cannot_hold_a_tone():
 def test_a_label_fits_only_where_it_covers_a_quarter_at_most():
     assert not room_for(USUAL, 40, 12)
     assert room_for(USUAL, 600, 20)
+
+
+@pytest.mark.parametrize(("text", "side"), [("AI生成", 53), ("Made by AI", 77)])
+def test_a_label_that_does_not_fit_says_what_would(text, side):
+    label = Label(text, 0.05)
+    assert misfit(label, 28, 28).endswith(f"which needs {side}x{side}")
+    assert (misfit(label, side, side), misfit(label, side - 1, side - 1) != "") == ("", True)
+
+
+def test_a_label_that_fits_no_picture_says_so():
+    for label in (Label("M" * 40, 0.05), Label("AI", 1.0)):
+        assert "is too large for any: shorten it, or its share" in misfit(label, 64, 64)
+        assert misfit(label, 1024, 1024)
