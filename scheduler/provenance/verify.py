@@ -205,7 +205,8 @@ class _Verifier:
             "also": list(evidence.found.also) if evidence.found and not copies else [],
             "model": _text(record.get("model")),
             "seed": _number(record.get("seed")),
-            "dataset": self._dataset(weights) if known and weights else None,
+            "dataset": (self._dataset(weights) if known and weights else None)
+            or _signed_data(evidence.readings),
             "weights_sha256": weights,
             "licence": self._licence(evidence.readings, found.job if found else None),
             "beside": evidence.beside,
@@ -291,6 +292,17 @@ def _guarded(mark: Mark, item: Item, read: Callable[[], Reading]) -> Reading:
 
 def _begins_as_ours(data: bytes) -> bool:
     return b"genmill" in data and any(each.claims(data) for each in all_media())
+
+
+def _signed_data(readings: Sequence[Reading]) -> str | None:
+    """The data that the model learnt from, as a signature of ours states them."""
+    for each in readings:
+        claims = each.says.get("claims")
+        ours = each.state == PRESENT and each.says.get("trust") == OURS
+        data = claims.get("trained_on") if ours and isinstance(claims, Mapping) else None
+        if isinstance(data, list):
+            return ", ".join(map(str, data)) or None
+    return None
 
 
 def _reading(reading: Reading) -> Document:

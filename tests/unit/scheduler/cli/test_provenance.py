@@ -362,6 +362,7 @@ def signed_job(genmill, services, digits, tmp_path) -> str:
     """A job with a licence and a signature, by keys that were made by commands."""
     assert genmill("key", "create", "signing", "--name", "Example Ltd").code == 0
     lines = ['marks = ["record", "licence", "iptc", "c2pa"]', "[licence]", 'licence = "CC-BY-4.0"']
+    lines += ["[c2pa]", 'trained_on = ["glyphs:1"]']
     Path("house.toml").write_text("\n".join(lines))
     return make_marked(services, digits, drawn(4), tmp_path, marks="./house.toml")
 
@@ -378,6 +379,7 @@ def test_a_signature_shows_a_stranger_that_a_file_is_ours(
         ("intact", "signature", number) for number in range(4)
     ]
     assert (rows[0]["model"], rows[0]["seed"], rows[0]["licence"]) == ("digits:1", 7, "CC-BY-4.0")
+    assert {row["dataset"] for row in rows} == {"glyphs:1"}
     sample = (folder / "000000002.png").read_bytes()
     at = sample.index(b"IDAT") + 12
     Path("flipped.png").write_bytes(sample[:at] + bytes([sample[at] ^ 1]) + sample[at + 1 :])
