@@ -3,6 +3,7 @@
 from sqlalchemy.orm import Session
 
 from db import lineage, models
+from db.errors import NotFound
 from db.registry import Reference
 from worker.data.dataset import Shape
 from worker.mark_profile import NONE, Profile
@@ -54,7 +55,17 @@ def _with_keys(services: Services, session: Session, profile: Profile) -> Profil
     from worker.keys.keyring import load_keyring  # noqa: PLC0415 - loads cryptography
 
     ring = load_keyring(session, services.settings).use(profile.keys)
-    keys = {purpose: ring.current(purpose).id for purpose in needed}
+    keys, missing = {}, []
+    for purpose in needed:
+        try:
+            keys[purpose] = ring.current(purpose).id
+        except NotFound as error:
+            missing.append(error)
+    if missing:
+        raise NotFound(
+            "; ".join(each.message for each in missing),
+            remedy="; ".join(str(each.remedy) for each in missing),
+        )
     return profile.model_copy(update={"keys": keys})
 
 

@@ -162,6 +162,15 @@ def test_doctor_says_how_many_keys_there_are(genmill):
     assert (told.code, "3 on record, 2 of them current" in told.out) == (0, True)
 
 
+def test_a_job_whose_marks_need_keys_names_all_that_are_missing(genmill, prose):
+    words = ("enqueue", "generate", "prose", "--count", "1", "--marks", "eu-art50")
+    refused = genmill(*words)
+    assert refused.code == 4
+    for purpose in ("signing", "watermark"):
+        assert f"has no {purpose} key" in refused.err
+        assert f"`genmill key create {purpose}` makes one" in refused.err
+
+
 def test_a_job_pins_its_key_and_the_data_that_its_signatures_state(genmill, family_tree):
     Path("signed.toml").write_text('marks = ["c2pa"]\n')
     words = ("enqueue", "generate", "digits:3", "--count", "1", "--marks", "signed.toml")
