@@ -36,7 +36,7 @@ from worker.marks.credentials import library
 from worker.marks.credentials.containers import CONTAINERS, Asset, Container
 from worker.marks.credentials.fresh_signatures import FreshSignatures
 from worker.marks.credentials.template import PATTERN_INDEX, Template
-from worker.marks.credentials.unsigned_bytes import is_as_written
+from worker.marks.credentials.unsigned_bytes import in_own_form, is_as_written
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import AI_GENERATED, SharedRecord
 from worker.specs import Params, Reference
@@ -213,11 +213,12 @@ class _Signing:
         container, version = self._container, str(said.get("genmill", ""))
         key = (self.key.id, self._ring.signer, container.media_type)
         if not container.is_external:
-            return library.sign(*key, assertions, content, version=version)
+            signed = library.sign(*key, assertions, content, version=version)
+            return _with_own_form(signed, container)
         assertions[WHOLE] = {"sha256": hashlib.sha256(content).hexdigest()}
         [bound] = container.bound(content, b"")
         store = library.sign(*key, assertions, bytes(bound), version=version, external=True)
-        return container.insert(content, store)
+        return container.insert(content, in_own_form(store))
 
     def is_fresh(self, sample: SampleRecord, data: bytes) -> bool:
         """Whether a file holds what was just signed for it, and needs no further check."""
@@ -277,6 +278,15 @@ def _read(data: bytes, keys: "Keyring", container: Container) -> Reading:
     asset = asset._replace(media_type=_media_type(data) or asset.media_type)
     whole = hashlib.sha256(container.strip(data)).hexdigest() if container.is_external else None
     return _say(asset, keys, as_written=_is_as_written(data, container), whole=whole)
+
+
+def _with_own_form(signed: bytes, container: Container) -> bytes:
+    """A file that the library signed, with the form of its signature that Genmill makes."""
+    found = container.find(signed)
+    if found is None:
+        return signed
+    chunk = container.chunk(in_own_form(found.store))
+    return signed[: found.chunk.start] + chunk + signed[found.chunk.stop :]
 
 
 def _is_as_written(data: bytes, container: Container) -> bool:

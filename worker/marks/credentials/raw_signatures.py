@@ -43,9 +43,11 @@ class _Ecdsa(Scheme):
 
     def sign(self, private: Any, data: bytes) -> bytes:
         r, s = utils.decode_dss_signature(private.sign(data, self._algorithm))
-        return r.to_bytes(self._size) + s.to_bytes(self._size)
+        return with_low_s(r.to_bytes(self._size) + s.to_bytes(self._size), self.public.curve)
 
     def verify(self, signature: bytes, data: bytes) -> None:
+        if with_low_s(signature, self.public.curve) != signature:
+            raise InvalidSignature
         r, s = (int.from_bytes(each) for each in (signature[: self._size], signature[self._size :]))
         self.public.verify(utils.encode_dss_signature(r, s), data, self._algorithm)
 
@@ -66,6 +68,18 @@ class _Rsa(Scheme):
 
     def verify(self, signature: bytes, data: bytes) -> None:
         self.public.verify(signature, data, _PSS, hashes.SHA256())
+
+
+def with_low_s(signature: bytes, curve: ec.EllipticCurve) -> bytes:
+    """The signature that is as valid as this one, and the only one of the two that Genmill makes.
+
+    Anybody can replace an ECDSA signature (r, s) by (r, n - s). Of another length, as it is.
+    """
+    half = len(signature) // 2
+    s = int.from_bytes(signature[half:])
+    if len(signature) != 2 * -(-curve.key_size // 8) or not curve.group_order // 2 < s:
+        return signature
+    return signature[:half] + (curve.group_order - s).to_bytes(half)
 
 
 def scheme_of(certificate: Certificate) -> Scheme:

@@ -1,18 +1,29 @@
 """What no signature covers of a manifest store: it must be as it is written, byte for byte.
 
 C2PA hashes the content of assertions and signs the claim. The boxes around them, what describes
-these, and the header of the signature are bound by nothing, and readers overlook changes there.
+these, the header of the signature, and which of two forms that has, are bound by nothing, and
+readers overlook changes there.
 """
 
+from contextlib import suppress
 from itertools import pairwise
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from worker.marks.credentials.boxes import HEADER, Box, boxes, byte_string, read_byte_string
+from worker.marks.credentials.raw_signatures import with_low_s
 
 _UUID = b"\x00\x11\x00\x10\x80\x00\x00\xaa\x00\x38\x9b\x71"  # after four letters: ISO 19566-5, B
 _REQUESTABLE = 3  # toggles of a description: it has a label, by which the box may be asked for
 _COSE_SIGN1 = b"\xd2\x84"
 _NO_PAYLOAD = b"\xf6"  # the claim is beside the signature
 _PADS = (b"\x63pad", b"\x64pad2")  # room for time stamps, which ours lack
+# by the algorithm (RFC 9053), which is the first in the protected header
+_CURVES: tuple[tuple[bytes, ec.EllipticCurve], ...] = (
+    (b"\x01\x26", ec.SECP256R1()),
+    (b"\x01\x38\x22", ec.SECP384R1()),
+    (b"\x01\x38\x23", ec.SECP521R1()),
+)
 
 
 def is_as_written(store: bytes) -> bool:
@@ -30,9 +41,24 @@ def is_as_written(store: bytes) -> bool:
             and _is_described(store, claim, b"c2cl", "c2pa.claim.v2", is_cbor=True)
             and _is_described(store, signature, b"c2cs", "c2pa.signature", is_cbor=True)
             and _is_signature(store[signature.body])
+            and in_own_form(store) == store
         )
     except (ValueError, LookupError, RecursionError):
         return False
+
+
+def in_own_form(store: bytes) -> bytes:
+    """A store that the library signed, with the form of its signature that Genmill makes."""
+    with suppress(ValueError, LookupError, RecursionError):
+        *_, box = boxes(store)
+        cose = store[box.body]
+        protected = read_byte_string(cose, len(_COSE_SIGN1))
+        for algorithm, curve in _CURVES:
+            if protected.startswith(algorithm, 1):
+                size = 2 * -(-curve.key_size // 8)
+                signature = with_low_s(cose[-size:], curve)
+                return store[: box.body.stop - size] + signature + store[box.body.stop :]
+    return store
 
 
 def _whole(box: Box) -> slice:

@@ -206,6 +206,27 @@ def test_bytes_of_the_manifest_that_no_signature_covers_are_as_they_were_written
     assert any(each.says.get("broken") == [mark.UNSIGNED] for each in found)
 
 
+@pytest.mark.parametrize("media", FORMS)
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()])
+def test_the_other_form_of_an_ecdsa_signature_is_a_change(database, settings, media, curve):
+    """(r, n - s) is as valid as (r, s), and anybody can compute it."""
+    imported = own_chain(ec.generate_private_key(curve))
+    add_key(database, settings, "signing", imported=imported)
+    ring = keyring_of(database, settings)
+    samples, files = make(media, 1)
+    marking = marking_of(media, ring)
+    signed = MARK.apply_bytes(samples * 4, files * 4, marking)  # by a pattern
+    signed += [mark._signing(marking).by_library(samples[0], files[0]) for _ in range(4)]
+    assert {read(each, ring, media).state for each in signed} == {"present"}
+    container, size = mark.CONTAINERS[find_medium(media).suffix], -(-curve.key_size // 8)
+    for each in signed:
+        store = container.find(each).store
+        s = curve.group_order - int.from_bytes(store[-size:])
+        other = container.insert(files[0], store[:-size] + s.to_bytes(size))
+        found = read(other, ring, media)
+        assert (found.state, found.says["broken"]) == ("damaged", [mark.UNSIGNED])
+
+
 def test_room_for_a_time_stamp_holds_nothing(keys):
     [sample], [data] = make("image", 1)
     sample = replace(sample, index=2**40)  # for the library to sign
