@@ -11,6 +11,7 @@ import numpy as np
 from db.errors import GenmillError
 from worker.media.base import Medium
 from worker.media.samples.parts import Part
+from worker.media.samples.record import begins_as_object
 
 DIFFERS, MISSING, ADDED, DAMAGED = "differs", "missing", "added", "damaged"
 GAP = 16  # equal bytes between two changes that are told as one
@@ -57,7 +58,7 @@ def same_content(medium: Medium, original: bytes, data: bytes) -> bool:
     Not of JSON with a name twice: programs differ in which of the two they read.
     """
     try:
-        if data.startswith(b"{"):
+        if begins_as_object(data):
             json.loads(data, object_pairs_hook=_refuse_doubled)
         return medium.content(original) == medium.content(data)
     except (GenmillError, ValueError, RecursionError):

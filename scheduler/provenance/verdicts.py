@@ -11,7 +11,7 @@ from worker.marks import find_mark
 from worker.marks.base import DAMAGED, OURS, PRESENT, REVOKED, Reading, Stage
 from worker.marks.record import MARK as RECORD
 from worker.media.base import Medium
-from worker.media.samples.record import Record
+from worker.media.samples.record import Record, has_remains
 
 
 class Verdict(StrEnum):
@@ -219,15 +219,21 @@ def _by_claim(evidence: Evidence) -> Judgement | None:
 
 
 def _by_remains(evidence: Evidence) -> Judgement | None:
-    if not any(each.mark == RECORD.name and each.state == DAMAGED for each in evidence.readings):
-        return None
-    why = (
-        "It names Genmill, and is cut off or damaged: its record cannot be read, so nothing here "
-        "shows whether it is ours."
+    """For a file with a record that is damaged, or that is not whole."""
+    is_partial = any(
+        each.state == DAMAGED or len(_OWN_NAMES & each.says.keys()) > 1
+        for each in evidence.readings
+        if each.mark == RECORD.name
     )
+    if not is_partial and not has_remains(evidence.item.data):
+        return None
+    why = "cannot be read as a picture, a sound or a text" if evidence.medium is None else _CUT
+    why = f"It names Genmill, and {why}, so nothing here shows whether it is ours."
     return Judgement(Verdict.UNPROVEN, None, why)
 
 
+_OWN_NAMES = {"genmill", "weights_sha256", "micro_batch", "digital_source_type"}  # in a record
+_CUT = "is cut off or damaged: its record cannot be read"
 _COPY = "A changed copy of a sample that was made here"
 _RULES = (
     *(_by_refusal, _by_bytes, _by_signature, _by_record, _by_watermark, _by_look),

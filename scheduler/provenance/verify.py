@@ -131,7 +131,8 @@ class _Verifier:
             medium, data = evidence.medium, evidence.item.data
             if self._texts is not None and medium is not None and medium.watermark == TEXTS.name:
                 weights = _text(evidence.record.get("weights_sha256"))
-                evidence.readings.append(self._texts.read(data, weights))
+                read = partial(self._texts.read, data, weights)
+                evidence.readings.append(_guarded(TEXTS, evidence.item, read))
             yield self._document(evidence, judge(evidence))
 
     def _look_beside(self, evidence: Evidence) -> None:

@@ -21,7 +21,7 @@ from db.path_errors import reading
 from worker import media
 from worker.media.samples.containers import MAX_RECORD_BYTES
 from worker.media.samples.parquet import load_pyarrow
-from worker.media.samples.record import CREDENTIALS, Record, parse_record
+from worker.media.samples.record import CREDENTIALS, Record, begins_as_object, parse_record
 
 MAX_BYTES = 256 << 20  # of a sample
 MAX_PARTS = 40_000  # of a file: as a PNG file of this size has, in pieces of 8 KiB
@@ -91,7 +91,7 @@ def find_piece(data: bytes) -> Piece:
     if not _is_complete(record):
         raise BadInput("has no complete record of Genmill")
     # the record of a text is the text; that of anything else has not its bytes
-    own = data.startswith(b"{") == ("text" in record) and "file_name" not in record
+    own = begins_as_object(data) == ("text" in record) and "file_name" not in record
     return Piece(record, hashlib.sha256(data).hexdigest() if own else None)
 
 

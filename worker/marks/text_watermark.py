@@ -117,16 +117,17 @@ def tokenizer_in(folder: Path) -> Tokenize:
 def _text_of(data: bytes) -> tuple[str, int | None]:
     """The text of a file, and the variant that its record names."""
     try:
-        whole = data.decode()
+        whole = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise BadInput("not UTF-8 text") from None
     record = _record_in(whole)
     if record is None:
         return whole, None
     seed, index = record.get("seed"), record.get("index")
+    text = record["text"].encode(errors="replace").decode()  # half of a pair, as JSON may have
     if isinstance(seed, int) and isinstance(index, int):
-        return record["text"], tokens.variant_of(seed, index)
-    return record["text"], None
+        return text, tokens.variant_of(seed, index)
+    return text, None
 
 
 def _record_in(whole: str) -> dict[str, Any] | None:

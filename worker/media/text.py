@@ -35,7 +35,13 @@ from worker.media.fingerprints.bits import Fingerprints
 from worker.media.samples.containers import JsonLines, Output, SampleRecord, describe
 from worker.media.samples.exhibit import Exhibit, draw
 from worker.media.samples.parts import Part, line_parts
-from worker.media.samples.record import CREDENTIALS, Record, parse_record, to_json
+from worker.media.samples.record import (
+    CREDENTIALS,
+    Record,
+    begins_as_object,
+    parse_record,
+    to_json,
+)
 from worker.media.samples.tags import Label, Tag
 from worker.media.sources import documents
 from worker.media.sources.layout import Layout, Names
@@ -238,6 +244,10 @@ class TextMedium(Medium):
     evaluated = 200
     page = Page(rows=8, columns=1, micro_batch=8, suffix=".txt", media_type="text/plain")
     pipeline_tag = "text-generation"
+
+    def claims(self, data: bytes) -> bool:
+        """Also behind spaces or the mark of UTF-8: such a line can be read."""
+        return begins_as_object(data)
 
     def cleaning(self, recipe: Recipe) -> list[Step]:
         """White space, damaged characters, personal data."""

@@ -113,7 +113,7 @@ def tail(score: int, count: int, share: float) -> float:
         return 0.0
     theta = _tilt(tilted, values, score / count)
     distribution, level = tilted(theta)
-    size = count * (len(chances) - 1) + 1
+    size = 1 << (count * (len(chances) - 1)).bit_length()  # an FFT of a prime size takes long
     total = np.fft.irfft(np.fft.rfft(distribution, size) ** count, size)[score:]
     upper = np.maximum(total, 0) * np.exp(-theta * np.arange(len(total)))
     return min(1.0, float(upper.sum() * np.exp(count * level - theta * score)))

@@ -46,14 +46,14 @@ def part_distance(sample: str, copy: str) -> float:
 
 def read_text(data: bytes) -> str:
     """The text of a sample, or of a file of text alone. Raises `BadInput` for other files."""
-    decoder = getincrementaldecoder("utf-8")()
+    decoder = getincrementaldecoder("utf-8-sig")()
     try:
         text = decoder.decode(data[:MOST], final=len(data) <= MOST)
     except UnicodeDecodeError as error:
         raise BadInput(f"not text: {error}") from None
     if "\0" in text or not text.strip():
         raise BadInput("not text: it is empty, or has a NUL in it")
-    return _text_inside(text) if text.startswith("{") else text
+    return _text_inside(text) if text.lstrip().startswith("{") else text
 
 
 def _text_inside(line: str) -> str:

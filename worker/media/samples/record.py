@@ -7,6 +7,7 @@ that the labels of the EU and of large platforms rely on.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,6 +23,8 @@ CREDENTIALS = "c2pa"  # the key of a line with a text whose C2PA manifest it is,
 
 Record = dict[str, Any]
 
+_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{")
+_REMAINS = re.compile(rb'"weights_sha256"[ \t\r\n]*:[ \t\r\n]*"[0-9a-f]')
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
@@ -118,6 +121,17 @@ def parse_record(text: str | bytes, source: str) -> Record:
     if not isinstance(record, dict):
         raise BadInput(f"{source} holds {str(record)[:80]!r} in place of a record")
     return record
+
+
+def begins_as_object(data: bytes) -> bool:
+    """Whether bytes begin as a JSON object, perhaps behind spaces or the mark of UTF-8."""
+    return _OBJECT.match(data) is not None
+
+
+def has_remains(data: bytes) -> bool:
+    """Whether something of a record can still be seen in bytes, however damaged, or as UTF-16."""
+    plain = data.replace(b"\0", b"")
+    return b"genmill" in plain and _REMAINS.search(plain) is not None
 
 
 def to_json(record: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from tests.marked import SYLLABLES, make_marked
+from tests.marked import SYLLABLES, WEIGHTS, make_marked
 from tests.unit.scheduler.cli.conftest import add_model
 from tests.unit.worker.marks.watermarks.test_pictures import landscapes
 from worker.media.samples.wav import float_to_int16, read_samples, write_wav
@@ -178,6 +178,13 @@ def test_a_stranger_s_file_is_not_ours(genmill, picture_job):
 def test_a_file_that_cannot_be_read_says_that_no_mark_was_looked_for(genmill, picture_job):
     [first, *_] = sorted(fetch(genmill, picture_job, "p").glob("*.png"))
     first.write_bytes(b"?" + first.read_bytes()[1:])
+    [row] = verify(genmill, first, code=1)
+    assert (row["verdict"], row["medium"]) == ("unproven", None)  # its record can be seen in it
+    assert "cannot be read as a picture, a sound or a text" in row["why"]
+    first.write_bytes(b"?PNG no record")
+    [row] = verify(genmill, first, code=1)
+    assert (row["verdict"], row["medium"]) == ("not ours", "text")
+    first.write_bytes(b"?PNG\0")
     [row] = verify(genmill, first, code=1)
     assert (row["verdict"], row["medium"]) == ("not ours", None)
     assert "cannot be read as a picture, a sound or a text" in row["why"]
@@ -748,6 +755,51 @@ def test_a_file_of_ours_that_is_cut_off_is_not_called_a_stranger_s(
             [row] = verify(genmill, f"cut{path.suffix}", code=1)
             assert row["verdict"] in {"changed", "unproven"}, (path, size, row["why"])
             assert "No mark of ours" not in row["why"]
+
+
+def test_a_record_that_is_not_whole_any_more_is_not_called_a_stranger_s(
+    genmill, sound_job, text_job
+):
+    line = (fetch(genmill, text_job, "t") / "samples.jsonl").read_bytes().splitlines()[0]
+    line = line[: line.index(b'"text"')] + b'"text":"short"}'
+    sound = (fetch(genmill, sound_job, "s") / "000000003.wav").read_bytes()
+    changes = [(WEIGHTS, WEIGHTS.upper()), ('"seed":7', '"seex":7'), ('"genmill"', '"genmilk"')]
+    changes += [('"weights_sha256"', '"weights_sha257"')]
+    for old, new in changes:
+        Path("one.json").write_bytes(line.replace(old.encode(), new.encode()))
+        Path("one.wav").write_bytes(sound.replace(old.encode(), new.encode()))
+        for row in verify(genmill, "one.json", "one.wav", code=1):
+            assert row["verdict"] in {"changed", "unproven"}, (row["file"], old, row["why"])
+    for whole in (b"?" + line, b"[" + line, line.decode().encode("utf-16")):
+        Path("one.json").write_bytes(whole)
+        [row] = verify(genmill, "one.json", code=1)
+        assert row["verdict"] == "unproven"
+    Path("one.json").write_bytes(b'{"genmill":1,"text":"of a person"}')
+    assert verify(genmill, "one.json", code=1)[0]["verdict"] == "not ours"
+
+
+@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b" ", b"\r\n", b"\xef\xbb\xbf\t"])
+def test_a_line_behind_a_mark_of_utf_8_or_spaces_is_changed(genmill, signed_texts, start):
+    [line, *_] = (fetch(genmill, signed_texts, "t") / "samples.jsonl").read_bytes().splitlines()
+    Path("one.json").write_bytes(start + line)
+    [row] = verify(genmill, "one.json", code=1)
+    assert (row["verdict"], row["known_by"], row["sample"]) == ("changed", "record", 0)
+    assert row["same_content"]
+    [row] = verify(genmill, "--trust", str(trust(genmill)), "one.json", code=1)
+    assert (row["verdict"], row["ours"]) == ("unproven", None)
+    [mark] = [each for each in row["marks"] if each["mark"] == "c2pa"]
+    assert (mark["state"], mark["says"]["broken"]) == ("damaged", ["genmill.line.mismatch"])
+
+
+def test_a_text_that_its_tokenizer_fails_at_does_not_end_the_verification(
+    genmill, text_job, monkeypatch
+):
+    def fail(*_):
+        raise TypeError("TextInputSequence must be str")
+
+    monkeypatch.setattr("scheduler.provenance.text_watermarks.TextWatermarks.read", fail)
+    rows = verify(genmill, fetch(genmill, text_job, "t"))
+    assert [row["verdict"] for row in rows] == ["intact"] * 4
 
 
 def test_json_lines_that_are_only_spaced_differently_say_so(genmill, text_job):

@@ -1,5 +1,6 @@
 """The watermarks as marks: of samples and files, by the keys on record."""
 
+import json
 from dataclasses import replace
 from io import BytesIO
 
@@ -215,7 +216,9 @@ def test_a_text_is_known_by_its_models_tokenizer(keys, key, tmp_path):
     TOKENIZER.save(tmp_path)
     tokenize = tokenizer_in(tmp_path)
     for data, sample in zip(files, plain, strict=True):
-        for each in (data, sample.output.encode()):  # with the record and without
+        # half of a pair is no text to a tokenizer, and hides no watermark
+        line = json.dumps({"text": f"{sample.output}\ud800"}).encode()
+        for each in (data, sample.output.encode(), line):  # with the record and without
             found = MARKS["text"].read_text(each, keys(), tokenize)
             assert (found.state, found.says["key"]) == ("present", key)
             assert found.says["tokens_scored"] > 200

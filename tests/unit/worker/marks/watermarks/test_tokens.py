@@ -103,6 +103,15 @@ def test_the_tail_of_many_tokens_is_that_of_a_simulation():
         assert tail(score, 40, 0.5) == pytest.approx(np.mean(sums >= score), rel=0.1)
 
 
+def test_the_time_of_a_test_does_not_depend_on_the_factors_of_a_number(monkeypatch):
+    """A Fourier transform of a prime size takes many times as long."""
+    sizes, rfft = [], np.fft.rfft
+    monkeypatch.setattr(np.fft, "rfft", lambda *given: sizes.append(given[1]) or rfft(*given))
+    for count in (9, 40, 215, 995):
+        tail(count * 60, count, 0.5)
+    assert [size.bit_count() for size in sizes] == [1] * 4
+
+
 def test_p_values_of_texts_written_without_the_key_are_uniform():
     found = [detect(random_tokens(100, 40, seed), SECRET, 0).p_value for seed in range(200)]
     for level in (0.5, 0.1, 0.02):
