@@ -46,6 +46,7 @@ class Evidence:
     changes: list[Change] = field(default_factory=list)
     same_content: bool | None = None
     only_spelling: bool = False  # whether it is the same JSON, with other spaces or line ends
+    is_text: bool = False  # whether it is a text without the line that it is from
     is_sample: bool = False  # whether it still is the sample that its record names
     # what a signature beside the file says, which binds the file and not its record
     claims: Record | None = None
@@ -133,7 +134,8 @@ def _by_refusal(evidence: Evidence) -> Judgement | None:
 def _by_bytes(evidence: Evidence) -> Judgement | None:
     if evidence.found is None or not evidence.found.intact:
         return None
-    why = "Made here, and not changed since: every byte is as it was stored."
+    what = "its text" if evidence.is_text else "every byte"
+    why = f"Made here, and not changed since: {what} is as it was stored."
     return Judgement(Verdict.INTACT, KnownBy.BYTES, why)
 
 

@@ -37,7 +37,7 @@ from scheduler.provenance.verdicts import (
     judge,
 )
 from scheduler.results.finder import SampleFinder, removed_makers
-from scheduler.results.pieces import Item, read_items
+from scheduler.results.pieces import Item, is_text_of, read_items
 from worker.keys.keyring import Keyring
 from worker.marks import all_marks
 from worker.marks.base import (
@@ -53,11 +53,11 @@ from worker.marks.base import (
 )
 from worker.marks.c2pa import MARK as SIGNATURE
 from worker.marks.text_watermark import MARK as TEXTS
-from worker.media import all_media, medium_of
+from worker.media import all_media, find_medium, medium_of
 from worker.media.base import Medium
 from worker.media.samples.tags import COPYRIGHT
 from worker.services import Services
-from worker.services.samples import find_sample, read_sample
+from worker.services.samples import find_sample, read_sample, require_digest
 
 Document = dict[str, Any]
 OnFile = Callable[[int], object]
@@ -112,7 +112,7 @@ class _Verifier:
             evidence.beside.append("the record beside it is that of another sample")
         if self._finder is not None and item.piece is not None:
             evidence.found = self._finder.find(item.piece)
-        evidence.medium = _medium(item.data)
+        evidence.medium = _medium(item)
         if evidence.medium is not None:
             evidence.readings = [
                 _guarded(mark, item, partial(mark.read, item.data, self._keys, evidence.medium))
@@ -156,20 +156,29 @@ class _Verifier:
         if found is not None and found.intact:
             return
         evidence.changes = find_damage(medium, data)
-        if self._services is None or found is None or found.intact is None:
-            return
         piece = evidence.item.piece
+        if self._services is None or found is None or piece is None:
+            return
+        evidence.is_text = is_text_of(piece.record, data)  # of a row, or beside its line
+        if found.intact is None and not evidence.is_text:
+            return
         try:
-            number = piece.record["index"] if piece else 0
-            original = read_sample(self._services, *find_sample(self._services, found.job, number))
+            number = piece.record["index"]
+            artifact, entry = find_sample(self._services, found.job, number)
+            original = read_sample(self._services, artifact, entry)
+            require_digest(f"sample {number}", original, entry.sha256)
         except Unreachable:
             raise
         except GenmillError:  # the sample is damaged or lost, as `artifact verify` tells
             return
+        evidence.is_sample = is_same_sample(medium, original, data)
+        if evidence.is_text:
+            same = is_text_of(medium.read_record(original), data)
+            evidence.found, evidence.changes = found._replace(intact=same), []
+            return
         evidence.changes = find_changes(medium, original, data)
         evidence.same_content = same_content(medium, original, data)
         evidence.only_spelling = only_spelling(original, data)
-        evidence.is_sample = is_same_sample(medium, original, data)
 
     def _find_copies(
         self, services: Services, samples: Samples, unknown: Sequence[Evidence]
@@ -265,8 +274,11 @@ _INTACT = {
 }
 
 
-def _medium(data: bytes) -> Medium | None:
+def _medium(item: Item) -> Medium | None:
     """What a file is: by its first bytes if it is a sample's, else by reading it."""
+    data = item.data
+    if item.piece is not None and is_text_of(item.piece.record, data):
+        return find_medium("text")  # though it may be empty, or begin as something else
     try:
         return medium_of(data)
     except GenmillError:

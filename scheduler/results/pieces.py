@@ -34,6 +34,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MIDI = b"MThd"
 # of a table, what finds a sample and tells it from others
 _COLUMNS = ("weights_sha256", "seed", "index", "model", "custom_id", "label")
+_TOLD = ("model", "weights_sha256", "seed", "index")  # of those, what a verdict tells
 _NAMES_SAMPLE = ("weights_sha256", "seed", "index")
 _TEXT = ("text", CREDENTIALS)  # of one without any other content
 
@@ -132,7 +133,7 @@ def _with_record(item: Item, beside: Piece | None) -> Item:
     """A file with the record beside it, if that is its own."""
     if beside is None:
         return item
-    if item.piece is None and _is_text_of(beside.record, item.data):
+    if item.piece is None and is_text_of(beside.record, item.data):
         return item._replace(piece=beside)
     own = item.piece.record if item.piece else {}
     is_own = all(own.get(name) == beside.record.get(name) for name in _NAMES_SAMPLE)
@@ -152,7 +153,8 @@ def _refusal(data: bytes) -> str:
     return ""
 
 
-def _is_text_of(record: Record, data: bytes) -> bool:
+def is_text_of(record: Record, data: bytes) -> bool:
+    """Whether bytes are the text of a record, and nothing else."""
     text = record.get("text")
     return isinstance(text, str) and text.encode("utf-8", "replace") == data
 
@@ -243,15 +245,21 @@ def _row(place: str, row: dict[str, Any], known: list[str], columns: list[str]) 
     data = next((each for each in found if isinstance(each, bytes)), None)
     if data is not None and (why := _refusal(data)):
         return Item(place, data, None, why)
-    sha256 = None if data is None else hashlib.sha256(data).hexdigest()
-    piece = Piece(record, sha256) if _is_complete(record) else None
-    return _text_row(place, row, piece) if data is None else Item(place, data, piece)
+    if data is None:
+        return _text_row(place, row, record)
+    piece = Piece(record, hashlib.sha256(data).hexdigest()) if _is_complete(record) else None
+    own = _piece(data)  # columns can be anybody's
+    other = own is not None and any(
+        own.record.get(name) != record[name] for name in _TOLD if name in record
+    )
+    return Item(place, data, own or piece, has_other_record=other)
 
 
-def _text_row(place: str, row: Record, piece: Piece | None) -> Item:
+def _text_row(place: str, row: Record, record: Record) -> Item:
     """A row of a text: its line cannot be told from columns, but its text can be verified."""
     text, store = (row.get(name) for name in _TEXT)
     data = text.encode("utf-8", "replace") if isinstance(text, str) else b""
+    piece = Piece({**record, "text": text}, None) if _is_complete(record) else None
     with suppress(ValueError):
         if isinstance(store, str):
             return Item(place, data, piece, manifest=base64.b64decode(store, validate=True))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 from PIL import Image
@@ -106,6 +107,43 @@ def test_files_of_many_samples_are_verified_sample_by_sample(genmill, picture_jo
     assert rows[4]["place"] == "000000000.png"
     assert {row["verdict"] for row in rows[4:]} == {"intact"}
     assert [row["sample"] for row in rows if row["file"] == str(table)] == list(range(6))
+
+
+def test_of_a_table_the_content_is_verified_and_columns_are_not_believed(
+    genmill, picture_job, text_job
+):
+    pictures = fetch(genmill, picture_job, "q", "--as", "parquet") / "samples.parquet"
+    texts = fetch(genmill, text_job, "t", "--as", "parquet") / "samples.parquet"
+    rows = verify(genmill, texts)
+    assert [(row["verdict"], row["known_by"], row["sample"]) for row in rows] == [
+        ("intact", "bytes", number) for number in range(4)
+    ]
+    assert "its text is as it was stored" in rows[0]["why"]
+    _set_in_table(pictures, "model", "digits:9")
+    rows = verify(genmill, pictures)
+    assert {(row["verdict"], row["model"]) for row in rows} == {("intact", "digits:1")}
+    assert rows[0]["beside"] == ["the record beside it is that of another sample"]
+    text = pq.read_table(texts)["text"][0].as_py()
+    for changed, verdict in ((text + "!", "changed"), ("something else", "unproven")):
+        _set_in_table(texts, "text", changed)
+        assert verify(genmill, texts, code=1)[0]["verdict"] == verdict
+    _set_in_table(texts, "text", text)
+    _set_in_table(texts, "model", "prose:9")
+    assert verify(genmill, texts, code=1)[0]["verdict"] != "intact"
+
+
+def _set_in_table(path: Path, column: str, value: str) -> None:
+    """Put a value into a column of the first row."""
+    rows = pq.read_table(path)
+    values = [value, *rows[column].to_pylist()[1:]]
+    place = rows.schema.get_field_index(column)
+    pq.write_table(rows.set_column(place, rows.schema.field(column), [values]), path)
+
+
+def test_an_empty_text_is_intact_in_a_table(genmill, services, prose, tmp_path):
+    job = make_marked(services, prose, ["", "{", " \n"], tmp_path)
+    rows = verify(genmill, fetch(genmill, job, "t", "--as", "parquet"))
+    assert [row["verdict"] for row in rows] == ["intact"] * 3
 
 
 def test_a_folder_is_verified_without_the_records_beside_the_samples(genmill, picture_job):
