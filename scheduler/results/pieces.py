@@ -26,6 +26,7 @@ from worker.media.samples.record import CREDENTIALS, Record, begins_as_object, p
 MAX_BYTES = 256 << 20  # of a sample
 MAX_PARTS = 40_000  # of a file: as a PNG file of this size has, in pieces of 8 KiB
 MAX_UNFOLDED = 100  # times the size of its file, that a table may be in memory if it is a large one
+ROWS_AT_ONCE = 8  # of a table that may not say how large its rows are
 ROW_BYTES = 100  # of a row beside its sample
 SIDECAR = ".c2pa"  # of a C2PA manifest that lies beside a file of the same name
 MAX_SIDECAR = 2 << 20  # bytes, more than are read of one
@@ -228,15 +229,13 @@ def _rows(path: Path) -> Iterator[Item]:
 
 
 def _rows_at_once(table: Any) -> int:
-    """So few rows that memory holds them, though each may repeat the largest value of its column.
+    """So few rows that memory holds them, though each may repeat the largest value of a column.
 
-    A column with a dictionary holds each value once, for as many rows as there are.
+    Sizes of columns would tell more, but pyarrow ends the process where those are damaged.
     """
     groups = (table.row_group(number) for number in range(table.num_row_groups))
-    columns = (group.column(at) for group in groups for at in range(group.num_columns))
-    repeated = (each for each in columns if any("DICTIONARY" in way for way in each.encodings))
-    largest = max((each.total_uncompressed_size for each in repeated), default=0)
-    return max(1, min(256, (64 << 20) // max(1, largest)))
+    largest = max((group.total_byte_size for group in groups), default=0)
+    return max(1, min(ROWS_AT_ONCE, (64 << 20) // max(1, largest)))
 
 
 def _row(place: str, row: dict[str, Any], known: list[str], columns: list[str]) -> Item:

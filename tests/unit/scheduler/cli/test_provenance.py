@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -668,6 +670,29 @@ def watermarked_job(genmill, services, digits, tmp_path) -> str:
     assert genmill("key", "create", "watermark").code == 0
     Path("house.toml").write_text('marks = ["record", "picture_watermark"]')
     return make_marked(services, digits, list(landscapes(1)), tmp_path, marks="./house.toml")
+
+
+DAMAGE = """
+import sys
+from pathlib import Path
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scheduler.results.pieces import read_items
+path = Path(sys.argv[1])
+pq.write_table(pa.table({"image": [{"bytes": b"a"}, {"bytes": b"b"}]}), path)
+whole = path.read_bytes()
+start = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+for at in range(start, start + 50):
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 2]) + whole[at + 1:])
+    assert [*read_items(path)]
+"""
+
+
+def test_no_damage_to_what_a_table_says_of_itself_ends_the_process(tmp_path):
+    """pyarrow does so, and says nothing, where the sizes of a column are asked for."""
+    words = [sys.executable, "-c", DAMAGE, str(tmp_path / "t.parquet")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
 
 
 def test_a_watermark_of_a_revoked_key_is_told_in_plain_words(genmill, watermarked_job, monkeypatch):
