@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LEVEL = 1e-6  # p-value up to which a text counts as marked
 LEAST_TOKENS = 200  # of a text that has to carry the mark
 LEAST_SCORED = 50  # tokens of a text of which anything is said
+MOST_CHARACTERS = 10 * tokens.MOST_SCORED  # of a text that are read: tokenizers take their time
 NO_TEXT = "not a text"
 
 Tokenize = Callable[[str], Sequence[int]]
@@ -75,7 +76,7 @@ class TextWatermark(Mark):
         """
         try:
             text, variant = _text_of(data)
-            found = tokenize(text)
+            found = tokenize(text[:MOST_CHARACTERS])
         except BadInput as error:
             return Reading(self.name, DAMAGED, why=error.message)
         scored = len(tokens.ngrams_of(found))

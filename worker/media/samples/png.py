@@ -31,6 +31,7 @@ COLOUR_TYPES = {1: 0, 3: 2}  # by channels: grey, RGB
 NONE, UP = 0, 2  # filters
 _MISLEADING = re.compile("[,:\n]")
 _END = chunk(b"IEND", b"")
+MOST_PIXELS = 1 << 24  # of a picture that may be a sample: read from anybody's files
 LEVEL = 3  # of zlib; beyond it, time grows faster than files shrink
 
 
@@ -103,8 +104,11 @@ def has_texts(data: bytes, sample: SampleRecord) -> bool:
 
 def read_pixels(data: bytes) -> Pixels:
     """The pixels of a PNG file, (H, W) or (H, W, C); `BadInput` if it is damaged."""
+    width, height = struct.unpack_from(">II", data[:24].ljust(24, b"\0"), 16)
+    if width * height > MOST_PIXELS:
+        raise BadInput(f"the image has {width}x{height} pixels, more than any sample")
     try:
-        with Image.open(BytesIO(data)) as image:
+        with Image.open(BytesIO(data), formats=["PNG"]) as image:
             return np.asarray(image)
     except UnidentifiedImageError:
         raise BadInput("the image is not a readable PNG") from None

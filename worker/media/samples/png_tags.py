@@ -1,6 +1,8 @@
 """Tags in PNG files: an XMP packet, EXIF fields and text chunks. Read from other formats too."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from io import BytesIO
 from types import MappingProxyType
@@ -69,7 +71,8 @@ def read_picture_tags(data: bytes) -> dict[str, str]:
 
 def _read_others(data: bytes) -> dict[str, str]:
     try:
-        with Image.open(BytesIO(data)) as image:
+        # only what is around the pixels is read, however many there are
+        with _quiet(), Image.open(BytesIO(data)) as image:
             packet, fields = image.info.get("xmp"), image.info.get("exif")
     except UnidentifiedImageError:
         raise BadInput("not a readable picture") from None
@@ -78,6 +81,13 @@ def _read_others(data: bytes) -> dict[str, str]:
         raise BadInput(f"not a readable picture: {error}") from None
     found = _fields(fields) if isinstance(fields, bytes) else {}
     return found | xmp.properties_in([packet] if isinstance(packet, bytes) else [])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def _fields(block: bytes) -> dict[str, str]:

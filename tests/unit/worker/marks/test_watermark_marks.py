@@ -1,6 +1,7 @@
 """The watermarks as marks: of samples and files, by the keys on record."""
 
 import json
+import tracemalloc
 from dataclasses import replace
 from io import BytesIO
 
@@ -168,6 +169,18 @@ def test_a_cropped_jpeg_is_known(keys):
     assert read("image", file.getvalue(), keys()).state == "present"
 
 
+def test_a_copy_that_is_many_times_as_large_takes_little_memory(keys):
+    [data] = Marker(marking_of("image", keys())).encode(
+        samples(outputs("image")[:1]), SHAPES["image"]
+    )
+    file = BytesIO()
+    Image.open(BytesIO(data)).resize((4000, 4000), Image.Resampling.NEAREST).save(file, "BMP")
+    tracemalloc.start()
+    assert read("image", file.getvalue(), keys()).state == "present"
+    assert tracemalloc.get_traced_memory()[1] < 150 << 20  # as numbers they are 384 MB
+    tracemalloc.stop()
+
+
 @pytest.mark.parametrize(
     ("media", "output", "why"),
     [
@@ -235,6 +248,14 @@ def test_unmarked_and_short_texts_are_told_apart(keys, key, tmp_path):
     assert found.state == "not applicable"
     assert found.why == "35 tokens to score; under 50 say nothing"
     assert MARKS["text"].read_text(b"\xff", keys(), TOKENIZER.encode).state == "damaged"
+
+
+def test_of_an_endless_text_the_beginning_is_read(keys):
+    given = []
+    text = "a word " * 200_000
+    MARKS["text"].read_text(text.encode(), keys(), lambda some: given.append(some) or range(300))
+    assert text.startswith(given[0])
+    assert len(given[0]) < 500_000
 
 
 def test_the_likeliest_tokens_carry_no_mark(keys):

@@ -9,7 +9,7 @@ from PIL import Image, PngImagePlugin
 
 from db.errors import BadInput
 from worker.media.samples.containers import SampleRecord
-from worker.media.samples.png import encode_png, parameters, read_png_record
+from worker.media.samples.png import encode_png, parameters, read_pixels, read_png_record
 from worker.media.samples.png_chunks import HEADER_END, MAX_TEXT_BYTES, chunk
 from worker.media.samples.png_tags import read_picture_tags
 from worker.media.samples.record import Origin, SharedRecord, to_json
@@ -92,3 +92,15 @@ def test_compressed_texts_have_one_limit_together(
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * MAX_TEXT_BYTES
+
+
+def test_of_more_pixels_than_samples_have_none_is_read() -> None:
+    """A few bytes of zeros may be gigabytes of pixels, with no word of warning."""
+    size = (12_000).to_bytes(4) + (9_000).to_bytes(4)
+    with pytest.raises(BadInput, match="12000x9000 pixels, more than any sample"):
+        read_pixels(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size + b"\1\0\0\0\0"))
+    file = io.BytesIO()
+    Image.new("1", (1, 1)).save(file, "GIF")
+    data = file.getvalue()
+    large = data[:6] + (12_000).to_bytes(2, "little") + (9_000).to_bytes(2, "little") + data[10:]
+    assert read_picture_tags(large) == {}  # a warning would be an error here
