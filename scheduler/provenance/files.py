@@ -18,8 +18,8 @@ def walk(paths: Sequence[Path]) -> Iterator[Path]:
     """Every file, in the order of the paths and, inside a folder, of their names.
 
     In folders, hidden files, and records and manifests beside their samples are skipped, and no
-    link is followed. Raises `BadInput` for a path that cannot be read, and for a folder without
-    files.
+    link is followed. Raises `BadInput` for a path that cannot be read or is a pipe or a device,
+    and for a folder without files.
     """
     for path in paths:
         with reading(path):

@@ -346,7 +346,8 @@ def test_what_is_no_trust_bundle_is_refused(genmill, picture_job):
 
 def test_paths_that_cannot_be_verified_are_wrong_usage(genmill):
     Path("empty").mkdir()
-    for wrong in ("missing.png", "empty"):
+    os.mkfifo("pipe.png")
+    for wrong in ("missing.png", "empty", "pipe.png", "/dev/zero"):
         done = genmill("provenance", "verify", wrong)
         assert (done.code, wrong in done.err) == (2, True)
 
