@@ -5,6 +5,7 @@ these, the header of the signature, and which of two forms that has, are bound b
 readers overlook changes there.
 """
 
+import hashlib
 from contextlib import suppress
 from itertools import pairwise
 
@@ -40,6 +41,7 @@ def is_as_written(store: bytes) -> bool:
             and _is_described(store, assertions, b"c2as", "c2pa.assertions")
             and _is_described(store, claim, b"c2cl", "c2pa.claim.v2", is_cbor=True)
             and _is_described(store, signature, b"c2cs", "c2pa.signature", is_cbor=True)
+            and all(_is_bound(store, each, claim) for each in stated)
             and _is_signature(store[signature.body])
             and in_own_form(store) == store
         )
@@ -67,6 +69,14 @@ def _whole(box: Box) -> slice:
 
 def _after_description(box: Box) -> slice:
     return slice(box.body.start - HEADER, box.content.stop)
+
+
+def _is_bound(store: bytes, assertion: Box, claim: Box) -> bool:
+    """Whether the claim has the digest of an assertion as it is.
+
+    The library hashes what it has parsed of a description: it drops bits that it does not know.
+    """
+    return hashlib.sha256(store[assertion.content]).digest() in store[claim.body]
 
 
 def _are_in_turn(inner: list[Box], within: slice) -> bool:

@@ -107,9 +107,9 @@ def other_reader(data, form, anchors=None):
         return json.loads(reader.json())
 
 
-def flipped(data, at):
+def flipped(data, at, bits=1):
     changed = bytearray(data)
-    changed[at] ^= 1
+    changed[at] ^= bits
     return bytes(changed)
 
 
@@ -199,7 +199,9 @@ def test_bytes_of_the_manifest_that_no_signature_covers_are_as_they_were_written
     places = [store.index(b"\x63pad") + 2]
     for box in boxes(store):
         places += [box.content.start - 6, box.content.start + 8, box.content.start + 25]
+    toggles = [box.content.start + 24 for box in boxes(store)]  # of which readers know some bits
     changed = [container.insert(content, flipped(store, at)) for at in places]
+    changed += [container.insert(content, flipped(store, at, 1 << 7)) for at in toggles]
     changed += [flipped(signed, chunk.start + 1), flipped(signed, chunk.stop - 2)]
     found = [read(each, keys(), media) for each in changed]
     assert {each.state for each in found} <= {"damaged", "absent"}
