@@ -106,7 +106,7 @@ class C2pa(Mark):
     def read_beside(self, data: bytes, store: bytes, keys: "Keyring") -> Reading:
         """As `read`, by a manifest store that lies beside a file, such as `NAME.c2pa`."""
         asset = Asset(data, _media_type(data) or "text/plain", store)
-        return _say(asset, keys, as_written=is_as_written(store))
+        return _say(asset, keys, as_written=is_as_written(store, is_external=True))
 
     def read_back(
         self, samples: Sequence[SampleRecord], data: Sequence[bytes], marking: Marking
@@ -218,7 +218,7 @@ class _Signing:
         assertions[WHOLE] = {"sha256": hashlib.sha256(content).hexdigest()}
         [bound] = container.bound(content, b"")
         store = library.sign(*key, assertions, bytes(bound), version=version, external=True)
-        return container.insert(content, in_own_form(store))
+        return container.insert(content, in_own_form(store, is_external=True))
 
     def is_fresh(self, sample: SampleRecord, data: bytes) -> bool:
         """Whether a file holds what was just signed for it, and needs no further check."""
@@ -285,7 +285,7 @@ def _with_own_form(signed: bytes, container: Container) -> bytes:
     found = container.find(signed)
     if found is None:
         return signed
-    chunk = container.chunk(in_own_form(found.store))
+    chunk = container.chunk(in_own_form(found.store, is_external=False))
     return signed[: found.chunk.start] + chunk + signed[found.chunk.stop :]
 
 
@@ -295,7 +295,9 @@ def _is_as_written(data: bytes, container: Container) -> bool:
     if found is None:
         return False
     chunk = data[found.chunk.start : found.chunk.stop]
-    return container.chunk(found.store) == chunk and is_as_written(found.store)
+    return container.chunk(found.store) == chunk and is_as_written(
+        found.store, is_external=container.is_external
+    )
 
 
 def _say(asset: Asset, keys: "Keyring", *, as_written: bool, whole: str | None = None) -> Reading:

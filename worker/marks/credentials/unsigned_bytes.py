@@ -6,7 +6,6 @@ readers overlook changes there.
 """
 
 import hashlib
-from contextlib import suppress
 from itertools import pairwise
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,6 +18,7 @@ _REQUESTABLE = 3  # toggles of a description: it has a label, by which the box m
 _COSE_SIGN1 = b"\xd2\x84"
 _NO_PAYLOAD = b"\xf6"  # the claim is beside the signature
 _PADS = (b"\x63pad", b"\x64pad2")  # room for time stamps, which ours lack
+_NO_ROOM = b"\xa1\x63pad\x40"
 # by the algorithm (RFC 9053), which is the first in the protected header
 _CURVES: tuple[tuple[bytes, ec.EllipticCurve], ...] = (
     (b"\x01\x26", ec.SECP256R1()),
@@ -27,7 +27,7 @@ _CURVES: tuple[tuple[bytes, ec.EllipticCurve], ...] = (
 )
 
 
-def is_as_written(store: bytes) -> bool:
+def is_as_written(store: bytes, *, is_external: bool) -> bool:
     """Whether the unsigned bytes of a valid store are those of one that was just signed."""
     try:
         outer, manifest, assertions, *stated, claim, signature = boxes(store)
@@ -43,24 +43,59 @@ def is_as_written(store: bytes) -> bool:
             and _is_described(store, signature, b"c2cs", "c2pa.signature", is_cbor=True)
             and all(_is_bound(store, each, claim) for each in stated)
             and _is_signature(store[signature.body])
-            and in_own_form(store) == store
+            and in_own_form(store, is_external=is_external) == store
         )
     except (ValueError, LookupError, RecursionError):
         return False
 
 
-def in_own_form(store: bytes) -> bytes:
-    """A store that the library signed, with the form of its signature that Genmill makes."""
-    with suppress(ValueError, LookupError, RecursionError):
-        *_, box = boxes(store)
-        cose = store[box.body]
-        protected = read_byte_string(cose, len(_COSE_SIGN1))
-        for algorithm, curve in _CURVES:
-            if protected.startswith(algorithm, 1):
-                size = 2 * -(-curve.key_size // 8)
-                signature = with_low_s(cose[-size:], curve)
-                return store[: box.body.stop - size] + signature + store[box.body.stop :]
+def in_own_form(store: bytes, *, is_external: bool) -> bytes:
+    """A store that the library signed, as Genmill writes it.
+
+    With the form of its signature that Genmill makes, and an external one without room for time
+    stamps: of no other does the signature tell the size.
+    """
+    try:
+        own = _with_own_signature(store)
+        return _without_room(own) if is_external else own
+    except (ValueError, LookupError, RecursionError):
+        return store
+
+
+def _with_own_signature(store: bytes) -> bytes:
+    *_, box = boxes(store)
+    cose = store[box.body]
+    protected = read_byte_string(cose, len(_COSE_SIGN1))
+    for algorithm, curve in _CURVES:
+        if protected.startswith(algorithm, 1):
+            size = 2 * -(-curve.key_size // 8)
+            signature = with_low_s(cose[-size:], curve)
+            return store[: box.body.stop - size] + signature + store[box.body.stop :]
     return store
+
+
+def _without_room(store: bytes) -> bytes:
+    outer, manifest, *_, signature = boxes(store)
+    cose = store[signature.body]
+    start = len(_COSE_SIGN1) + len(byte_string(read_byte_string(cose, len(_COSE_SIGN1))))
+    end = _header_end(cose, start)
+    cut = end - start - len(_NO_ROOM)
+    made = bytearray(store)
+    for box in (outer.content, manifest.content, signature.content, signature.body):
+        size = slice(box.start - HEADER, box.start - HEADER + 4)
+        made[size] = (int.from_bytes(made[size]) - cut).to_bytes(4)
+    made[signature.body.start + start : signature.body.start + end] = _NO_ROOM
+    return bytes(made)
+
+
+def _header_end(cose: bytes, at: int) -> int:
+    """Where the part of a signature's header ends that is not signed. Raises `ValueError`."""
+    pads, at = cose[at] - 0xA0, at + 1  # of a map
+    for name in _PADS[: max(pads, 0)]:
+        at += len(name) + len(byte_string(read_byte_string(cose, at + len(name))))
+    if cose[at : at + 1] != _NO_PAYLOAD:
+        raise ValueError("another header")
+    return at
 
 
 def _whole(box: Box) -> slice:
@@ -99,7 +134,10 @@ def _is_described(
 
 
 def _is_signature(cose: bytes) -> bool:
-    """Whether a COSE_Sign1 has a signature and zeros, and nothing else that is not signed."""
+    """Whether a COSE_Sign1 has a signature and zeros, and nothing else that is not signed.
+
+    In one piece, unless no piece has their size: of a file, all together have one that is bound.
+    """
     start = _COSE_SIGN1 + byte_string(read_byte_string(cose, len(_COSE_SIGN1)))
     pads, at = cose[len(start)] - 0xA0, len(start) + 1  # of a map
     parts = [start, bytes((0xA0 + min(max(pads, 0), len(_PADS)),))]
@@ -107,5 +145,13 @@ def _is_signature(cose: bytes) -> bool:
         zeros = byte_string(bytes(len(read_byte_string(cose, at + len(name)))))
         parts += [name, zeros]
         at += len(name) + len(zeros)
+    if pads != 1 and _in_one_piece(at - len(start)):
+        return False
     signature = read_byte_string(cose, at + len(_NO_PAYLOAD))
     return cose == b"".join((*parts, _NO_PAYLOAD, byte_string(signature)))
+
+
+def _in_one_piece(size: int) -> bool:
+    """Whether a map of this size can hold zeros under one name."""
+    rest = size - 1 - len(_PADS[0])
+    return any(len(byte_string(bytes(max(0, rest - head)))) == rest for head in (1, 2, 3))

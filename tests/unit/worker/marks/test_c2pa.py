@@ -30,7 +30,7 @@ from worker.mark_profile import Profile
 from worker.marks import c2pa as mark
 from worker.marks.base import Marking
 from worker.marks.credentials import library
-from worker.marks.credentials.boxes import boxes
+from worker.marks.credentials.boxes import boxes, byte_string, read_byte_string
 from worker.media import find_medium
 from worker.media.samples.containers import SampleRecord
 from worker.media.samples.record import AI_GENERATED, Origin
@@ -227,6 +227,44 @@ def test_the_other_form_of_an_ecdsa_signature_is_a_change(database, settings, me
         other = container.insert(files[0], store[:-size] + s.to_bytes(size))
         found = read(other, ring, media)
         assert (found.state, found.says["broken"]) == ("damaged", [mark.UNSIGNED])
+
+
+@pytest.mark.parametrize("media", FORMS)
+def test_room_for_a_time_stamp_is_as_large_as_it_was(keys, media):
+    [sample], [content] = make(media, 1)
+    marking = marking_of(media, keys())
+    container = mark.CONTAINERS[find_medium(media).suffix]
+    [signed] = MARK.apply_bytes([sample], [content], marking)
+    by_library = mark._signing(marking).by_library(sample, content)
+    for data in (signed, by_library):
+        assert read(data, keys(), media).state == "present"
+        store = container.find(data).store
+        for room in (b"\xa0", b"\xa1\x63pad\x47" + bytes(7), b"\xa2\x63pad\x40\x64pad2\x40"):
+            changed = container.insert(content, with_room(store, room))
+            assert changed != data
+            assert read(changed, keys(), media).state == "damaged"
+        if media == "text":
+            found = MARK.read_beside(sample.output.encode(), with_room(store, room), keys())
+            assert found.says["broken"] == [mark.UNSIGNED]
+    if media != "text":  # of the size that is bound in a file, but in two pieces
+        store = container.find(by_library).store
+        at = store.rindex(b"\x63pad") + 4
+        zeros = len(read_byte_string(store, at))
+        room = b"\xa2\x63pad\x40\x64pad2" + byte_string(bytes(zeros - 6))
+        found = read(container.insert(content, with_room(store, room)), keys(), media)
+        assert found.says["broken"] == [mark.UNSIGNED]
+
+
+def with_room(store, room):
+    """A manifest store whose signature has this header that is not signed."""
+    outer, manifest, *_, signature = boxes(store)
+    at = store.rindex(b"\x63pad", 0, signature.body.stop - 64) - 1
+    end = at + 5 + len(byte_string(read_byte_string(store, at + 5)))
+    made = bytearray(store[:at] + room + store[end:])
+    for box in (outer.content, manifest.content, signature.content, signature.body):
+        size = slice(box.start - 8, box.start - 4)
+        made[size] = (int.from_bytes(made[size]) + len(made) - len(store)).to_bytes(4)
+    return bytes(made)
 
 
 def test_room_for_a_time_stamp_holds_nothing(keys):
