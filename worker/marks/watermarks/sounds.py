@@ -33,6 +33,7 @@ LEAST_FRAMES = 6  # 0.22 s
 LEAST_LOUDNESS = 0.02  # root mean square; of a softer sound the mark would be over a tenth
 PASSES = 3  # to make up for what is clipped
 CUT = 0.2  # of a sound, at most, that may be missing at its beginning
+LONGEST = 120 * RATE  # samples; of longer sounds no more is missing than of such a one
 COMPARED = 128  # frames, at most, by which the place of the beginning is found
 
 
@@ -89,7 +90,7 @@ def _beginnings(base: Numbers, secret: bytes) -> tuple[Numbers, int]:
     count = min(_frames(len(base) - HOP), COMPARED)  # whole frames wherever the first one begins
     if count < 1:
         return np.empty(0), 0
-    missing = 1 + math.ceil(CUT / (1 - CUT) * len(base) / HOP)
+    missing = 1 + math.ceil(CUT / (1 - CUT) * min(len(base), LONGEST) / HOP)
     found = np.stack([_analyse(base[start : start + (count + 1) * HOP]) for start in range(HOP)])
     lattices = _dither(secret, missing + count)
     shifted = np.stack([lattices[first : first + count] for first in range(missing)])

@@ -5,6 +5,7 @@ import pytest
 import soundfile
 import soxr
 
+from worker.marks.watermarks import sounds
 from worker.marks.watermarks.sounds import LEAST_LOUDNESS, detect, detect_cut, embed, misfit
 
 SECRET, OTHER = b"a secret of a tenant", b"that of another"
@@ -79,3 +80,8 @@ def test_what_cannot_carry_the_mark_is_named():
 def test_a_few_samples_are_not_marked(samples):
     for test in (detect, detect_cut):
         assert test(np.zeros(samples), 8000, SECRET).p_value > SURE
+
+
+def test_of_hours_of_sound_no_more_beginnings_are_tried_than_of_minutes():
+    scores, _ = sounds._beginnings(np.zeros(10 * sounds.LONGEST), b"a secret")
+    assert len(scores) == 1 + sounds.LONGEST // 4 // sounds.HOP + (sounds.LONGEST % 1024 > 0)
