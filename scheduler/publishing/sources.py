@@ -6,6 +6,7 @@ from dataclasses import replace
 from sqlalchemy.orm import Session
 
 from db import models, published, targets
+from db.causes import Cause
 from db.errors import GenmillError, NotFound, Refused
 from db.registry import Reference
 from scheduler.results.waiting import find_groups
@@ -16,6 +17,8 @@ from worker.specs import Publish
 
 class NothingThere(NotFound):
     """Nothing is at a target of what was to be taken down there."""
+
+    cause = Cause.WORK
 
 
 def resolved(services: Services, command: EnqueueCommand) -> EnqueueCommand:
