@@ -104,7 +104,8 @@ def test_what_an_older_commit_made_loads_and_is_made_again(upgraded):
     for job in (texts, shades):
         again = json.loads(do("artifact", "reproduce", job, "2", "--json"))
         assert (again["reproduced"], again["same_content"]) == (True, True)
-        assert again["differences"].keys() == {"genmill"}
+        # the older code has no commit of its own: it names the one that was installed
+        assert again["differences"].keys() <= {"genmill"}
         do("artifact", "verify", job)
     do("job", "wait", training, waiting)
     assert "checkpoint" in do("job", "logs", training)

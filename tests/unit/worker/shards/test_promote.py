@@ -250,7 +250,7 @@ def verses(tmp_path, services, settings):
         ("old", "o\n\n"),
     ):
         path = tmp_path / f"{name}.txt"
-        path.write_text(line * 200)
+        path.write_text(line * 300)  # enough held-out items to be certain of the loss
         add_text(services, name, path)
     params = {"states": 2, "restarts": 1}
     for steps in (1, 5):
