@@ -81,16 +81,17 @@ def test_a_training_told_before_its_first_step_is_cancelled(deployment, digits, 
 def test_the_retry_of_a_cancelled_training_goes_on_and_ends_with_the_same_weights(
     deployment, digits, auditor
 ) -> None:
-    deployment.worker()
     job = deployment.train(max_steps=400)
-    deployment.wait("steps", lambda: running(deployment, job))
-    deployment.services.database.transact(partial(jobs.cancel, job_id=job.id))
 
     def left():
         with deployment.services.database.read() as session:
             return shards.checkpoints_of_line(session, job.id)
 
-    deployment.wait("the last checkpoint", left)
+    with deployment.held():  # a quick machine would be done before it hears
+        deployment.worker()
+        deployment.wait("steps", lambda: running(deployment, job))
+        deployment.services.database.transact(partial(jobs.cancel, job_id=job.id))
+        deployment.wait("the last checkpoint", left)
     assert auditor.audit() == []
     again = deployment.retry(job.id)
     straight = deployment.train(max_steps=400)
