@@ -1,4 +1,6 @@
-"""Every alias names the version that the last change of it gave it."""
+"""Every alias names the version that the changes of it have left it with."""
+
+from collections import Counter, defaultdict
 
 from sqlalchemy import Connection, select
 
@@ -28,9 +30,15 @@ def _aliases(connection: Connection) -> Named:
 
 
 def _told(connection: Connection) -> Named:
-    """The version that each alias was given last, unless the alias was removed."""
+    """The version that each alias was given and that was not taken from it again.
+
+    Entries name both versions of a change, so this needs no order: clocks may have been set back.
+    """
     table = TABLES["promotions"]
-    columns = (table.c.model_id, table.c.alias, table.c.version_id)
-    changes = select(*columns).where(table.c.outcome != "refused").order_by(table.c.at, table.c.id)
-    last = {(model, alias): version for model, alias, version in connection.execute(changes)}
-    return {key: version for key, version in last.items() if version is not None}
+    columns = (table.c.model_id, table.c.alias, table.c.version_id, table.c.previous_id)
+    balances = defaultdict[tuple[str, str], Counter[str]](Counter)
+    changes = select(*columns).where(table.c.outcome != "refused")
+    for model, alias, given, taken in connection.execute(changes):
+        balances[model, alias].update([given] if given else [])
+        balances[model, alias].subtract([taken] if taken else [])
+    return {key: version for key, some in balances.items() for version in +some}

@@ -144,7 +144,8 @@ def _goes_with(kind: str, leaf: Row) -> str | None:
     """The id of what takes the row with it when it is removed."""
     if kind == MANIFEST:
         return str(leaf["subject"])
-    return str(_told(leaf).get("version_id")) if kind == EVALUATION else None
+    found: str | None = _told(leaf).get("version_id") if kind == EVALUATION else None
+    return found
 
 
 def _removed(connection: Connection, subjects: Sequence[str]) -> set[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import (
@@ -20,7 +20,7 @@ from db import datasets, ledger, models
 from db.columns import Digest, Id, Json, UtcDateTime, new_id
 from db.leaves import PUBLICATION, SOURCES
 from db.session import clock
-from db.tables import Alias, Artifact, Base, Evaluation, ModelVersion, Publication, Shard
+from db.tables import Alias, Artifact, Base, Evaluation, ModelVersion, Promotion, Publication, Shard
 from scheduler.audit.alias_checks import aliases_are_as_told
 from scheduler.audit.auditor import Auditor, usual_bounds
 from scheduler.audit.byte_checks import Objects
@@ -184,6 +184,19 @@ def test_an_alias_that_was_moved_made_or_deleted(services, record):
         with changing(services) as session:
             session.execute(change)
             assert found(session) == [told]
+
+
+def test_an_alias_that_was_moved_after_the_clock_was_set_back_is_no_change(
+    genmill, services, record
+):
+    ahead = timedelta(days=1)
+    with services.database.write() as session:
+        for entry in session.scalars(select(Promotion)):
+            entry.at += ahead
+    for version in ("digits:2", "digits:3", "digits:1"):
+        assert genmill("model", "alias", version, "--as", "champion").code == 0
+    with services.database.snapshot() as connection:
+        assert list(aliases_are_as_told(connection)) == []
 
 
 def test_one_more_leaf_does_not_cover_up_other_weights_or_numbers(services, record):
